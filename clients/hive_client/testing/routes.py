@@ -1,0 +1,342 @@
+"""The fake's routes: from method and path to what the parts do."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hive_client.models.tasks import ENDED, STARTED
+from hive_client.testing.exchange import Answer, Asked, page
+from hive_client.testing.feed import Feed
+from hive_client.testing.problems import Problem, invalid
+from hive_client.testing.queue import TaskQueue
+from hive_client.testing.roster import HEARTBEAT_INTERVAL_MS, AgentState, Roster
+from hive_client.testing.sessions import SessionLog
+from hive_client.testing.task_state import TaskState
+from hive_client.testing.verbs import Verbs
+from hive_client.testing.world import World
+
+Handler = Callable[..., Answer | Awaitable[Answer]]
+_TASK_FILTERS = ("status", "queue", "type", "agent_id", "session_id", "group_id", "unique_key")
+_SIGNALS = {"renew", "progress"}
+
+
+class Routes:
+    """``{}`` in a pattern stands for one segment, handed to the handler in order."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.roster = Roster(world)
+        self.queue = TaskQueue(world, self.roster)
+        self.sessions = SessionLog(world)
+        self.feed = Feed(world)
+        self.verbs = Verbs(world, self.queue, self.roster, self.sessions)
+        self._table: dict[tuple[str, tuple[str, ...]], Handler] = {
+            (method, tuple(pattern.strip("/").split("/"))): handler
+            for method, pattern, handler in (*self._task_routes(), *self._other_routes())
+        }
+
+    async def answer(self, asked: Asked) -> Answer:
+        found = self._find(asked)
+        if found is None:
+            known = any(_fit(pattern, asked.path) is not None for _, pattern in self._table)
+            raise Problem("method_not_allowed" if known else "not_found", f"no route {asked.method} {asked.target}")
+        handler, names = found
+        creates = asked.method != "GET" and asked.path[-1] != "claim" and asked.path[1] != "agents"
+        if asked.project not in self.world.projects:
+            if not creates:
+                raise Problem("unknown_project", f"project {asked.project} does not exist")
+            self.world.projects[asked.project] = self.world.next_revision
+        result = handler(asked, *names)
+        return await result if inspect.isawaitable(result) else result
+
+    def _find(self, asked: Asked) -> tuple[Handler, list[str]] | None:
+        best: tuple[Handler, list[str]] | None = None
+        for (method, pattern), handler in self._table.items():
+            names = _fit(pattern, asked.path) if method == asked.method else None
+            # A literal route wins over an id that reads the same.
+            if names is not None and (best is None or len(names) < len(best[1])):
+                best = handler, names
+        return best
+
+    def _task_routes(self) -> list[tuple[str, str, Handler]]:
+        return [
+            ("POST", "/api/tasks", self._create_task),
+            ("POST", "/api/tasks/batch", self._create_tasks),
+            ("GET", "/api/tasks", self._list_tasks),
+            ("GET", "/api/tasks/{}", self._get_task),
+            ("PATCH", "/api/tasks/{}", self._patch_task),
+            ("DELETE", "/api/tasks/{}", lambda a, t: Answer(200, self.verbs.cancel(self.queue.get(a.project, t)))),
+            ("POST", "/api/tasks/claim", self._claim),
+            (
+                "POST",
+                "/api/tasks/{}/claim",
+                lambda a, t: Answer(200, self.verbs.claim_one(a.project, t, a.document())),
+            ),
+            ("PUT", "/api/tasks/{}/assign", lambda a, t: Answer(200, self.verbs.assign(a.project, t, a.document()))),
+            ("POST", "/api/tasks/{}/retry", lambda a, t: Answer(200, self.verbs.retry(self.queue.get(a.project, t)))),
+            ("GET", "/api/tasks/{}/explain", self._explain),
+            *(("POST", f"/api/tasks/{{}}/{verb}", self._verb) for verb in self.verbs.by_name),
+            *(("POST", f"/api/tasks/{verb}", self._verb_batch) for verb in self.verbs.by_name if verb != "accept"),
+            ("GET", "/api/groups/{}", self._group),
+            ("DELETE", "/api/groups/{}", self._cancel_group),
+        ]
+
+    def _other_routes(self) -> list[tuple[str, str, Handler]]:
+        return [
+            ("POST", "/api/sessions", self._create_session),
+            ("GET", "/api/sessions", self._list_sessions),
+            ("GET", "/api/sessions/{}", lambda a, s: Answer(200, self._session(a, s))),
+            ("PATCH", "/api/sessions/{}", self._patch_session),
+            ("DELETE", "/api/sessions/{}", self._delete_session),
+            (
+                "POST",
+                "/api/sessions/{}/events",
+                lambda a, s: Answer(201, self.sessions.append(a.project, s, a.document())),
+            ),
+            ("GET", "/api/sessions/{}/events", self._events),
+            ("POST", "/api/agents", self._register),
+            ("GET", "/api/agents", self._list_agents),
+            ("GET", "/api/agents/{}", lambda a, n: Answer(200, self._agent(self.roster.get(n)))),
+            ("DELETE", "/api/agents/{}", self._delete_agent),
+            ("POST", "/api/agents/{}/heartbeat", self._heartbeat),
+            ("POST", "/api/agents/{}/drain", lambda a, n: self._drain(a, n, draining=True)),
+            ("DELETE", "/api/agents/{}/drain", lambda a, n: self._drain(a, n, draining=False)),
+            ("GET", "/api/changes", self._changes),
+            ("GET", "/api/projects", lambda a: Answer(200, page(a, self._projects(), newest_first=True))),
+            ("POST", "/api/projects", self._create_project),
+            ("GET", "/api", lambda a: Answer(200, {"name": "hive", "version": "fake", "api": 1, "features": []})),
+            ("GET", "/livez", lambda a: Answer(200, {"status": "ok"})),
+            ("GET", "/readyz", lambda a: Answer(200, {"status": "ok", "checks": {}})),
+            ("GET", "/health", lambda a: Answer(200, {"status": "ok", "checks": {}})),
+            ("GET", "/api/status/cluster", lambda a: Answer(200, self._status())),
+            ("GET", "/api/cluster/members", lambda a: Answer(200, {"items": self._status()["members"]})),
+        ]
+
+    # Tasks.
+
+    def _create_task(self, asked: Asked) -> Answer:
+        task, created = self.queue.submit(asked.project, asked.document())
+        shown = task.document(self.world)
+        return Answer(201 if created else 200, shown, {"Location": f"/api/tasks/{task.task_id}"})
+
+    def _create_tasks(self, asked: Asked) -> Answer:
+        body = asked.document()
+        items = body.get("items")
+        if not isinstance(items, list) or len(items) > 1000:
+            raise invalid("items", "must be a list of at most 1000")
+        answers = self.queue.submit_batch(asked.project, items, atomic=bool(body.get("atomic")))
+        if asked.query.get("return") == "full":
+            for answer in answers:
+                if answer["status"] < 300:
+                    answer["body"] = self.queue.get(asked.project, answer["id"]).document(self.world)
+        return Answer(200, {"revision": self.world.revision, "items": answers})
+
+    def _list_tasks(self, asked: Asked) -> Answer:
+        documents = [task.document(self.world) for task in self.queue.in_project(asked.project)]
+        for name in _TASK_FILTERS:
+            if (wanted := asked.values(name)) is not None:
+                documents = [d for d in documents if d[name] in wanted]
+        if (ids := asked.values("ids")) is not None:
+            documents = [d for d in documents if d["task_id"] in ids]
+        for label in asked.labels:
+            name, _, value = label.partition("=")
+            documents = [d for d in documents if str(d["labels"].get(name)) == value]
+        return Answer(200, page(asked, documents, newest_first=True))
+
+    async def _get_task(self, asked: Asked, task_id: str) -> Answer:
+        wanted = {"started": STARTED, "ended": ENDED}.get(asked.query.get("until", ""))
+        task = self.queue.get(asked.project, task_id)
+        if wanted is not None:
+            wait_s = (asked.number("wait_ms") or 0) / 1000
+            await self.world.wait_until(lambda: True if task.status in wanted else None, wait_s)
+        return Answer(200, task.document(self.world))
+
+    def _patch_task(self, asked: Asked, task_id: str) -> Answer:
+        task, body = self.queue.get(asked.project, task_id), asked.document()
+        if body.get("if_revision", task.revision) != task.revision:
+            raise Problem("conflict", "the task has changed", current={"revision": task.revision})
+        changes = {name: value for name, value in body.items() if name != "if_revision"}
+        for name in changes:
+            if name not in {"priority", "labels", "metadata", "queue"}:
+                raise invalid(name, "cannot be changed here")
+        with self.world.write():
+            task.fields |= changes
+            task.revision = self.world.next_revision
+            self.world.change("task.updated", task.project, task_id, changes)
+        return Answer(200, task.document(self.world))
+
+    async def _claim(self, asked: Asked) -> Answer:
+        body = asked.document()
+        wait_s = body.get("wait_ms", 0) / 1000
+        return Answer(200, {"items": await self.world.wait_until(lambda: self.verbs.claim(body), wait_s) or []})
+
+    def _verb(self, asked: Asked, task_id: str) -> Answer:
+        return Answer(200, self.verbs.run(asked.path[-1], asked.project, task_id, asked.document()))
+
+    def _verb_batch(self, asked: Asked) -> Answer:
+        answers = self.verbs.run_batch(asked.path[-1], asked.project, asked.document())
+        return Answer(200, {"revision": self.world.revision, "items": answers})
+
+    def _explain(self, asked: Asked, task_id: str) -> Answer:
+        task = self.queue.get(asked.project, task_id)
+        words = [self.queue.why_not(task, agent) for agent in self.roster.everyone()]
+        filtered = {word: words.count(word) for word in sorted({word for word in words if word is not None})}
+        reasons = [] if task.status in {"pending", "assigned", "running"} else [_reason(task)]
+        if task.status == "pending" and None not in words:
+            reasons.append({"code": "no_free_slot" if "slots" in filtered else "no_agent_capability", "message": ""})
+        agents = {"total": len(words), "filtered": filtered, "candidates": []}
+        return Answer(200, {"status": task.status, "reasons": reasons, "agents": agents})
+
+    async def _group(self, asked: Asked, group_id: str) -> Answer:
+        until = asked.query.get("until")
+
+        def answer() -> Answer | None:
+            tasks = [t for t in self.queue.in_project(asked.project) if t.fields["group_id"] == group_id]
+            if not tasks:
+                raise Problem("not_found", f"no task has the group {group_id}")
+            failed = [t.task_id for t in tasks if t.status == "failed"]
+            over = all(t.ended for t in tasks) or (until == "any_failed" and bool(failed))
+            statuses = [t.status for t in tasks]
+            counts = {status: statuses.count(status) for status in sorted(set(statuses))}
+            document = {
+                "group_id": group_id,
+                "counts": counts,
+                "failed": failed,
+                "revision": max(t.revision for t in tasks),
+            }
+            return Answer(200, document) if over or until is None or self.world.now >= deadline else None
+
+        deadline = self.world.now + (asked.number("wait_ms") or 0) / 1000
+        found = await self.world.wait_until(answer, deadline - self.world.now)
+        assert found is not None, "at the deadline there is an answer, whatever the state"
+        return found
+
+    def _cancel_group(self, asked: Asked, group_id: str) -> Answer:
+        tasks = [t for t in self.queue.in_project(asked.project) if t.fields["group_id"] == group_id and not t.ended]
+        with self.world.write():
+            for task in tasks:
+                self.verbs.cancel(task)
+        document = {"group_id": group_id, "cancelled": len(tasks), "revision": self.world.revision}
+        return Answer(200, document)
+
+    # Sessions.
+
+    def _create_session(self, asked: Asked) -> Answer:
+        session, created = self.sessions.create(asked.project, asked.document())
+        location = {"Location": f"/api/sessions/{session.session_id}"}
+        return Answer(201 if created else 200, self.sessions.document(session), location)
+
+    def _session(self, asked: Asked, session_id: str) -> dict[str, Any]:
+        return self.sessions.document(self.sessions.get(asked.project, session_id))
+
+    def _list_sessions(self, asked: Asked) -> Answer:
+        documents = [self.sessions.document(session) for session in self.sessions.in_project(asked.project)]
+        for name in ("status", "agent_id", "user"):
+            if (wanted := asked.values(name)) is not None:
+                documents = [d for d in documents if d[name] in wanted]
+        return Answer(200, page(asked, documents, newest_first=True))
+
+    def _patch_session(self, asked: Asked, session_id: str) -> Answer:
+        return Answer(200, self.sessions.document(self.sessions.update(asked.project, session_id, asked.document())))
+
+    def _delete_session(self, asked: Asked, session_id: str) -> Answer:
+        self.sessions.delete(asked.project, session_id)
+        return Answer(200, {"session_id": session_id})
+
+    async def _events(self, asked: Asked, session_id: str) -> Answer:
+        session = self.sessions.get(asked.project, session_id)
+        after, before = asked.number("after_seq", 0) or 0, asked.number("before_seq")
+        filters = [(name, asked.values(parameter)) for parameter, name in _EVENT_FILTERS]
+
+        def matching() -> list[dict[str, Any]]:
+            return [
+                event
+                for event in session.events
+                if event["seq"] > after
+                and (before is None or event["seq"] < before)
+                and all(wanted is None or event[name] in wanted for name, wanted in filters)
+            ]
+
+        await self.world.wait_until(lambda: matching() or None, (asked.number("wait_ms") or 0) / 1000)
+        return Answer(200, page(asked, matching(), newest_first=False))
+
+    # Agents.
+
+    def _register(self, asked: Asked) -> Answer:
+        agent, created = self.roster.register(asked.project, asked.document())
+        document = {
+            "agent": self._agent(agent),
+            "epoch": agent.epoch,
+            "heartbeat_interval_ms": HEARTBEAT_INTERVAL_MS,
+        }
+        return Answer(201 if created else 200, document)
+
+    def _agent(self, agent: AgentState) -> dict[str, Any]:
+        held = self.queue.held_by(agent.agent_id)
+        shown = [{"task_id": t.task_id, "attempt": t.attempt, "status": t.status} for t in held]
+        return self.roster.document(agent, shown)
+
+    def _list_agents(self, asked: Asked) -> Answer:
+        documents = [self._agent(agent) for agent in self.roster.everyone()]
+        if (statuses := asked.values("status")) is not None:
+            documents = [d for d in documents if d["status"] in statuses]
+        if (capabilities := asked.values("capability")) is not None:
+            documents = [d for d in documents if capabilities & {c["name"] for c in d["capabilities"]}]
+        return Answer(200, page(asked, documents, newest_first=True))
+
+    def _delete_agent(self, asked: Asked, agent_id: str) -> Answer:
+        self.roster.remove(asked.project, agent_id)
+        return Answer(200, {"agent_id": agent_id})
+
+    async def _heartbeat(self, asked: Asked, agent_id: str) -> Answer:
+        return Answer(200, await self.verbs.heartbeat(agent_id, asked.document()))
+
+    def _drain(self, asked: Asked, agent_id: str, *, draining: bool) -> Answer:
+        return Answer(200, self._agent(self.roster.set_draining(asked.project, agent_id, draining)))
+
+    # The rest.
+
+    async def _changes(self, asked: Asked) -> Answer:
+        wait_s = (asked.number("wait_ms") or 0) / 1000
+        fixed = dict(asked.query)
+        fixed.setdefault("from_revision", str(self.world.revision + 1))
+        asked = Asked(**{**asked.__dict__, "query": fixed})
+        await self.world.wait_until(lambda: self.feed.page(asked)["items"] or None, wait_s)
+        return Answer(200, self.feed.page(asked))
+
+    def _projects(self) -> list[dict[str, Any]]:
+        return [{"project": name, "created_revision": at, "revision": at} for name, at in self.world.projects.items()]
+
+    def _create_project(self, asked: Asked) -> Answer:
+        name = asked.document().get("project")
+        if not isinstance(name, str) or not name:
+            raise invalid("project", "must be a non-empty string")
+        known = name in self.world.projects
+        at = self.world.projects.setdefault(name, self.world.revision)
+        return Answer(200 if known else 201, {"project": name, "created_revision": at, "revision": at})
+
+    def _status(self) -> dict[str, Any]:
+        member = {"node_id": "fake", "role": "leader", "voter": True, "connected": True, "http_address": ""}
+        return {
+            "cluster_id": self.world.cluster_id, "node_id": "fake", "role": "leader", "leader_id": "fake", "term": 1,
+            "group": 0, "revision": self.world.revision, "commit_index": self.world.revision, "members": [member],
+            "applied_index": self.world.revision, "has_quorum": True, "version": "fake", "cluster_version": "fake",
+            "changes": {"oldest_revision": self.world.oldest_revision}, "alarms": [],
+        }  # fmt: skip
+
+
+_EVENT_FILTERS = (("types", "type"), ("actor", "actor"), ("correlation_id", "correlation_id"))
+
+
+def _fit(pattern: tuple[str, ...], path: tuple[str, ...]) -> list[str] | None:
+    """The segments at the ``{}`` of the pattern, or None if the path is another."""
+    if len(pattern) != len(path) or any(p not in {"{}", s} for p, s in zip(pattern, path, strict=True)):
+        return None
+    return [s for p, s in zip(pattern, path, strict=True) if p == "{}"]
+
+
+def _reason(task: TaskState) -> dict[str, Any]:
+    code = {"blocked": "dependency", "scheduled": "not_before"}.get(task.status, "ended")
+    return {"code": code, "message": f"the task is {task.status}", "data": None}

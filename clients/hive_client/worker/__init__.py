@@ -1,0 +1,7 @@
+"""``Worker``: an agent process that takes tasks from the cluster and does them."""
+
+from hive_client.worker.context import Stop, SyncTaskContext, TaskContext
+from hive_client.worker.handlers import Completion, NonRetryable, Reject
+from hive_client.worker.worker import Worker
+
+__all__ = ["Completion", "NonRetryable", "Reject", "Stop", "SyncTaskContext", "TaskContext", "Worker"]

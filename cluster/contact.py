@@ -1,0 +1,154 @@
+"""What the members know of each other without the log: who answers, how late, what their clocks say.
+
+The leader sends a numbered probe to every member each heartbeat period, and at once when a linearizable read waits. An
+answer proves that the member's term was still this one *after* the probe left, which is what ReadIndex (Raft thesis 6.4),
+the leader's memory and the lag of followers are built on. No lease is: nothing here trusts that clocks run equally fast.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from cluster.ports import Clock
+
+Message = dict[str, Any]
+
+_ROUNDS_KEPT_MAX = 64
+"""Unanswered rounds remembered; older ones can no longer matter to anybody."""
+
+
+@dataclass(slots=True)
+class _Round:
+    number: int
+    term: int
+    sent_s: float
+    commit_index: int
+    answered: set[str] = field(default_factory=set)
+
+
+class Contact:
+    """Probes and their answers. `on_confirmed(number)` is told when a majority has answered a round in its term."""
+
+    def __init__(
+        self,
+        node_id: str,
+        others: Iterable[str],
+        clock: Clock,
+        *,
+        broadcast: Callable[[Message], None],
+        on_confirmed: Callable[[int], None],
+    ) -> None:
+        self._node_id = node_id
+        self._others = frozenset(others)
+        self._clock = clock
+        self._broadcast = broadcast
+        self._on_confirmed = on_confirmed
+        self._number = 0
+        self._rounds: deque[_Round] = deque()
+        self._confirmed: _Round | None = None
+        self.heard_s: dict[str, float] = {}
+        self.round_trip_s: dict[str, float] = {}
+        self._offset_ms: dict[str, float] = {}
+        self._fresh_s: float | None = None
+        self._awaiting: tuple[int, float] | None = None
+
+    # --- leader -------------------------------------------------------------------------------------------------------
+
+    def probe(self, term: int, commit_index: int) -> int:
+        """Send a probe to everybody; returns its number."""
+        self._number += 1
+        now = self._clock.monotonic_s()
+        self._rounds.append(_Round(self._number, term, now, commit_index))
+        if len(self._rounds) > _ROUNDS_KEPT_MAX:
+            self._rounds.popleft()
+        confirmed = self._confirmed
+        known = confirmed is not None and confirmed.term == term
+        self._broadcast(
+            {
+                "type": "ping",
+                "n": self._number,
+                "term": term,
+                "commit": confirmed.commit_index if confirmed is not None and known else None,
+                "age_ms": int((now - confirmed.sent_s) * 1000) if confirmed is not None and known else None,
+            }
+        )
+        self._check(self._rounds[-1])
+        return self._number
+
+    def on_pong(self, peer_id: str, message: Message, current_term: int) -> None:
+        """A member's answer: (number, its term, its wall clock)."""
+        now = self._clock.monotonic_s()
+        for round_ in self._rounds:
+            if round_.number == message["n"]:
+                self.round_trip_s[peer_id] = now - round_.sent_s
+                self._offset_ms[peer_id] = message["wall_ms"] + (now - round_.sent_s) * 500 - self._clock.wall_ms()
+                if message["term"] == round_.term == current_term and peer_id in self._others:
+                    round_.answered.add(peer_id)
+                    self._check(round_)
+                return
+
+    def _check(self, round_: _Round) -> None:
+        if 2 * (len(round_.answered) + 1) <= len(self._others) + 1:
+            return
+        if self._confirmed is not None and self._confirmed.number >= round_.number:
+            return
+        self._confirmed = round_
+        while self._rounds and self._rounds[0].number < round_.number:
+            self._rounds.popleft()
+        self._on_confirmed(round_.number)
+
+    def confirmed_s(self, term: int) -> float | None:
+        """Seconds since the newest confirmed probe of this term was sent."""
+        if self._confirmed is None or self._confirmed.term != term:
+            return None
+        return self._clock.monotonic_s() - self._confirmed.sent_s
+
+    def has_quorum_contact(self, within_s: float) -> bool:
+        """Whether a majority, this node included, was heard of within that time."""
+        since = self._clock.monotonic_s() - within_s
+        heard = sum(1 for peer in self._others if self.heard_s.get(peer, -1e9) >= since)
+        return 2 * (heard + 1) > len(self._others) + 1
+
+    # --- follower -----------------------------------------------------------------------------------------------------
+
+    def on_ping(self, message: Message, applied_index: int) -> None:
+        """The leader's probe says up to where everything was committed, and how long ago that was known for sure."""
+        if message["commit"] is None:
+            return
+        as_of_s = self._clock.monotonic_s() - message["age_ms"] / 1000
+        if applied_index >= message["commit"]:
+            self._fresh_s = max(self._fresh_s or as_of_s, as_of_s)
+            self._awaiting = None
+        elif self._awaiting is None:
+            self._awaiting = (message["commit"], as_of_s)
+
+    def on_applied(self, applied_index: int) -> None:
+        """More is applied: what was awaited may be here now."""
+        if self._awaiting is not None and applied_index >= self._awaiting[0]:
+            self._fresh_s = max(self._fresh_s or self._awaiting[1], self._awaiting[1])
+            self._awaiting = None
+
+    def lag_ms(self) -> int | None:
+        """Time since this follower had applied all that was surely committed."""
+        if self._fresh_s is None:
+            return None
+        return max(0, int((self._clock.monotonic_s() - self._fresh_s) * 1000))
+
+    # --- all ----------------------------------------------------------------------------------------------------------
+
+    def heard(self, peer_id: str) -> None:
+        """Any message of a peer."""
+        self.heard_s[peer_id] = self._clock.monotonic_s()
+
+    def lost(self, peer_id: str) -> None:
+        """A peer's clock counts only while it answers."""
+        self._offset_ms.pop(peer_id, None)
+        self.round_trip_s.pop(peer_id, None)
+
+    def median_offset_ms(self) -> float:
+        """How far the median of all known clocks, this node's included, is ahead of this node's."""
+        return median([0.0, *self._offset_ms.values()])

@@ -1,0 +1,131 @@
+"""Who may campaign, and who may be voted for: pre-vote (Raft thesis 9.6), leader stickiness (4.2.3), transfers (3.10).
+
+The engine campaigns whenever its deadline passes. Here that moment only starts a round of pre-votes; the engine is let
+go when a majority would vote for it. So a node that comes back from a pause or a partition never deposes a healthy leader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from cluster.engine import Engine
+from cluster.journal import Journal
+from cluster.ports import Clock
+from cluster.settings import Timings
+
+Message = dict[str, Any]
+
+
+class Elections:
+    """The election rules of one node. `may_campaign` and `may_vote` are asked each time; both must be cheap."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        clock: Clock,
+        timings: Timings,
+        others: Iterable[str],
+        *,
+        broadcast: Callable[[Message], None],
+        send: Callable[[str, Message], bool],
+        may_campaign: Callable[[], bool],
+        may_vote: Callable[[], bool],
+        has_quorum_contact: Callable[[], bool],
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._clock = clock
+        self._min_timeout_s = timings.election_timeout_min_ms / 1000
+        self._others = frozenset(others)
+        self._broadcast = broadcast
+        self._send = send
+        self._may_campaign = may_campaign
+        self.may_vote = may_vote
+        self._has_quorum_contact = has_quorum_contact
+        self._leader_heard_s = -1e9
+        self._round = 0
+        self._granted: set[str] | None = None
+
+    def leader_heard(self, _peer_id: str) -> None:
+        """The current leader is alive."""
+        self._leader_heard_s = self._clock.monotonic_s()
+        self._granted = None
+
+    def leader_lost(self) -> None:
+        """The connection to the leader broke: it may be dead, so ask around soon. Those who still hear it will say no."""
+        self._leader_heard_s = -1e9
+        self._engine.hasten_election()
+
+    @property
+    def leader_is_fresh(self) -> bool:
+        """Whether a leader was heard of less than the shortest election timeout ago."""
+        return self._clock.monotonic_s() - self._leader_heard_s < self._min_timeout_s
+
+    def before_tick(self) -> bool:
+        """Hold the engine's campaign until a majority agrees in advance. Returns whether it will campaign now on a
+        leader's request, which its vote requests then say."""
+        engine = self._engine
+        if engine.leading or engine.election_deadline_s > self._clock.monotonic_s():
+            return False
+        if engine.transferring:
+            return True
+        if not self._may_campaign():
+            engine.postpone_election()
+        elif self._majority(self._granted):
+            self._granted = None
+        else:
+            engine.hasten_election()
+            self._ask()
+        return False
+
+    def _ask(self) -> None:
+        self._round += 1
+        self._granted = set()
+        self._broadcast(
+            {
+                "type": "pre_vote",
+                "round": self._round,
+                "term": self._engine.term + 1,
+                "last_index": self._journal.last_index,
+                "last_term": self._journal.last_term,
+            }
+        )
+        self._campaign_if_granted()
+
+    def _majority(self, granted: set[str] | None) -> bool:
+        return granted is not None and 2 * (len(granted) + 1) > len(self._others) + 1
+
+    def _campaign_if_granted(self) -> None:
+        if self._majority(self._granted):
+            self._engine.campaign_now()
+
+    def on_pre_vote(self, peer_id: str, message: Message) -> None:
+        """Somebody asks whether it would be elected. Nothing changes here, whatever the answer."""
+        mine = (self._journal.last_term, self._journal.last_index)
+        granted = (
+            self.may_vote()
+            and message["term"] > self._engine.term
+            and (message["last_term"], message["last_index"]) >= mine
+            and not self.leader_is_fresh
+            and not (self._engine.leading and self._has_quorum_contact())
+        )
+        self._send(
+            peer_id,
+            {"type": "pre_vote_reply", "round": message["round"], "granted": granted, "term": self._engine.term},
+        )
+
+    def on_pre_vote_reply(self, peer_id: str, message: Message) -> None:
+        """Count an answer of the current round."""
+        if message["round"] != self._round or self._granted is None or self._engine.leading:
+            return
+        if message["granted"] and peer_id in self._others:
+            self._granted.add(peer_id)
+            self._campaign_if_granted()
+
+    def refuse_vote_request(self, message: Message) -> bool:
+        """Stickiness: while a leader is fresh nobody else is voted for, unless that leader hands over."""
+        if message.get("transfer"):
+            return False
+        return self.leader_is_fresh or (self._engine.leading and self._has_quorum_contact())

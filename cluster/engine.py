@@ -1,0 +1,258 @@
+"""The consensus engine: PySyncObj with its clock, randomness, journal, snapshots and apply loop replaced.
+
+What the engine still decides itself: who leads, which entries are in the log, what is committed. What it is not allowed
+to do by itself is listed in `engine_pins` and closed here and in `transport`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from cluster.engine_pins import check_engine
+
+check_engine()
+
+import pysyncobj.syncobj as engine_module  # noqa: E402 - only after the check
+from pysyncobj import SyncObj, SyncObjConf  # noqa: E402
+from pysyncobj.node import Node  # noqa: E402
+
+from cluster.journal import Journal  # noqa: E402
+from cluster.ports import Clock  # noqa: E402
+from cluster.settings import Limits, Timings  # noqa: E402
+
+REGULAR = b"\x00"
+NO_OP = b"\x01"
+"""First byte of a log entry's command; the engine's other types are never used, and refused on the wire."""
+
+_FAR_S = 1e9
+
+
+class _ActiveClock:
+    """The engine reads the time through a module global. One process may hold many nodes (the simulator), each with its
+    own clock, so whoever enters an engine says whose turn it is."""
+
+    def __init__(self) -> None:
+        self.read: Callable[[], float] = lambda: 0.0
+
+
+_active = _ActiveClock()
+
+
+def _now() -> float:
+    return _active.read()
+
+
+engine_module.monotonicTime = _now
+engine_module.createJournal = lambda journal: journal
+
+
+class _TruncationFilter(logging.Filter):
+    """The engine cuts its log and adds the same entries again on every repeated message (H2); the journal takes them
+    back, so its alarm about that is not one."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "truncating already-applied" not in str(record.msg)
+
+
+logging.getLogger("pysyncobj.syncobj").addFilter(_TruncationFilter())
+
+
+class SnapshotDuty(Protocol):
+    """What stands in for the engine's Serializer (same method names, serializer.py)."""
+
+    def checkSerializing(self) -> tuple[int, int | None]: ...  # noqa: N802 - the engine's name
+    def serialize(self, data: tuple[Any, ...], index: int) -> None: ...
+    def deserialize(self) -> tuple[Any, ...]: ...
+    def getTransmissionData(self, node: Node) -> tuple[bytes, bool, bool]: ...  # noqa: N802 - the engine's name
+    def setTransmissionData(self, data: Any) -> bool: ...  # noqa: N802 - the engine's name
+    def cancelTransmisstion(self, node: Node) -> None: ...  # noqa: N802 - the engine's name
+
+
+ApplyEntries = Callable[[int, int], int]
+"""Apply the log's entries (first, last), inclusive; returns the last one applied."""
+
+
+class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
+    """One node's engine. `enter()` before every call into it."""
+
+    def __init__(
+        self,
+        node_id: str,
+        other_ids: list[str],
+        *,
+        journal: Journal,
+        transport: Any,
+        snapshots: SnapshotDuty,
+        apply_entries: ApplyEntries,
+        on_state_changed: Callable[[], None],
+        clock: Clock,
+        rng: random.Random,
+        timings: Timings,
+        limits: Limits,
+    ) -> None:
+        self._clock_s = clock.monotonic_s
+        self._rng = rng
+        self._timeout_s = (timings.election_timeout_min_ms / 1000, timings.election_timeout_max_ms / 1000)
+        self._journal = journal
+        self._apply_entries = apply_entries
+        self._on_state_changed = on_state_changed
+        self.enter()
+        super().__init__(
+            Node(node_id),
+            [Node(other) for other in other_ids],
+            conf=_conf(journal, timings, limits, self._state_changed),
+            nodeClass=Node,
+            transport=transport,
+        )
+        self._SyncObj__serializer = snapshots
+
+    def enter(self) -> None:
+        """Make this node's clock the one the engine reads."""
+        _active.read = self._clock_s
+
+    def load_snapshot(self) -> None:
+        """Take the newest snapshot's two entries as the begin of the log. Before any peer is heard (syncobj.py:623)."""
+        self._SyncObj__loadDumpFile(clearJournal=False)
+
+    def _state_changed(self, _old: int, _new: int) -> None:
+        # H20: a leader that falls back has a stale deadline and would campaign at once.
+        self.postpone_election()
+        self._on_state_changed()
+
+    def _SyncObj__generateRaftTimeout(self) -> float:  # noqa: N802 - overrides a private method
+        low, high = self._timeout_s
+        return low + (high - low) * self._rng.random()
+
+    def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802 - overrides a private method
+        """H6, H7, H12: no callbacks, no pickle, nothing twice; rule 10: never beyond the own durable log."""
+        last = min(self._SyncObj__raftCommitIndex, self._journal.durable_index)
+        first = self._SyncObj__raftLastApplied + 1
+        if first <= last:
+            self._SyncObj__raftLastApplied = self._apply_entries(first, last)
+        return False
+
+    # --- what the guards read and set ---------------------------------------------------------------------------------
+
+    @property
+    def leading(self) -> bool:
+        """The engine's own view of whether it leads."""
+        return bool(self._isLeader())
+
+    @property
+    def candidate(self) -> bool:
+        """Whether it is campaigning."""
+        return bool(self._SyncObj__raftState == 1)
+
+    @property
+    def leader_id(self) -> str | None:
+        """The leader it last heard of in this term."""
+        leader = self._getLeader()
+        return None if leader is None else str(leader.id)
+
+    @property
+    def term(self) -> int:
+        """The current term."""
+        return int(self.raftCurrentTerm)
+
+    @property
+    def commit_index(self) -> int:
+        """What it knows to be committed."""
+        return int(self.raftCommitIndex)
+
+    @property
+    def applied_index(self) -> int:
+        """What it has applied."""
+        return int(self.raftLastApplied)
+
+    @property
+    def no_op_index(self) -> int:
+        """The first entry of its own newest leadership; 0 before any."""
+        return int(self._SyncObj__noopIDx or 0)
+
+    @property
+    def election_deadline_s(self) -> float:
+        """When it will campaign."""
+        return float(self._SyncObj__raftElectionDeadline)
+
+    @property
+    def transferring(self) -> bool:
+        """Whether the leader told it to take over now."""
+        return bool(self._SyncObj__transferInProgress)
+
+    def postpone_election(self) -> None:
+        """A whole election timeout from now."""
+        self._SyncObj__raftElectionDeadline = self._clock_s() + self._SyncObj__generateRaftTimeout()
+
+    def hasten_election(self) -> None:
+        """A part of the shortest election timeout from now: when to ask (again) for pre-votes."""
+        low_s = self._timeout_s[0]
+        self._SyncObj__raftElectionDeadline = self._clock_s() + low_s * (0.1 + 0.4 * self._rng.random())
+
+    def campaign_now(self) -> None:
+        """Let the next tick campaign."""
+        self._SyncObj__raftElectionDeadline = -_FAR_S
+
+    def send_now(self) -> None:
+        """Let the next tick send entries and the commit index without waiting for the period."""
+        self._SyncObj__newAppendEntriesTime = -_FAR_S
+
+    def skip_to(self, index: int) -> None:
+        """The state already holds everything up to this entry of the log."""
+        self._SyncObj__raftLastApplied = index
+
+    def append(self, command: bytes) -> int:
+        """Append one entry to the log of a leader at once; returns its index."""
+        self._applyCommand(command, None, 0)
+        self._checkCommandsToApply()
+        return int(self._journal.last_index)
+
+    def credit_contact(self, peer_id: str) -> None:
+        """A peer answered: check-quorum counts from now."""
+        times = self._SyncObj__lastResponseTime
+        node = Node(peer_id)
+        if node in times:
+            times[node] = self._clock_s()
+
+    def next_index(self, peer_id: str) -> int:
+        """The next entry to send to a peer; 0 if unknown."""
+        return int(self._SyncObj__raftNextIndex.get(Node(peer_id), 0))
+
+    def set_next_index(self, peer_id: str, index: int) -> None:
+        """Send from this entry on."""
+        self._SyncObj__raftNextIndex[Node(peer_id)] = index
+
+    def match_index(self, peer_id: str) -> int:
+        """The last entry a peer is known to hold durably; 0 if unknown."""
+        return int(self._SyncObj__raftMatchIndex.get(Node(peer_id), 0))
+
+    def step_down(self) -> None:
+        """Stop leading without a new term."""
+        if self.leading:
+            self._SyncObj__setState(0)
+            self._SyncObj__raftLeader = None
+
+
+def _conf(
+    journal: Journal, timings: Timings, limits: Limits, on_state_changed: Callable[[int, int], None]
+) -> SyncObjConf:
+    return SyncObjConf(
+        autoTick=False,
+        journalFile=journal,
+        fullDumpFile=None,
+        commandsWaitLeader=False,
+        dynamicMembershipChange=False,
+        appendEntriesUseBatch=True,
+        appendEntriesPeriod=timings.heartbeat_ms / 1000,
+        appendEntriesBatchSizeBytes=limits.engine_batch_bytes,
+        raftMinTimeout=timings.election_timeout_min_ms / 1000,
+        raftMaxTimeout=timings.election_timeout_max_ms / 1000,
+        leaderFallbackTimeout=timings.fallback_ms / 1000,
+        connectionTimeout=timings.election_timeout_max_ms / 1000 + 1,
+        logCompactionMinEntries=1 << 60,
+        logCompactionMinTime=1e12,
+        onStateChanged=on_state_changed,
+        useFork=False,
+    )

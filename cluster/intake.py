@@ -1,0 +1,83 @@
+"""The leader's side of a write: batches of all nodes become entries, in the term they name or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.engine import Engine
+from cluster.journal import Journal
+from cluster.messages import ProtocolViolationError
+from cluster.settings import Limits
+from statemachine import limits as state_limits
+from statemachine.entry import Header, batch_frame_count, batch_identity, check_batch, encode_entry
+
+Refuse = Callable[[str, int, int, str], None]
+"""(node id of the proposer, sequence, term, code)."""
+
+
+class Intake:
+    """What waits to be appended by this leader."""
+
+    def __init__(
+        self, engine: Engine, journal: Journal, limits: Limits, *, entry_time_ms: Callable[[], int], refuse: Refuse
+    ) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._limits = limits
+        self._entry_time_ms = entry_time_ms
+        self._refuse = refuse
+        self._batches: list[bytes] = []
+        self._frames = 0
+        self._bytes = 0
+        self._seen_term = 0
+        self._seen: dict[int, set[int]] = {}
+        self.paused = False
+
+    def take(self, proposer: str, term: int, low: int, batch: bytes, *, trusted: bool = False) -> None:
+        """Append this batch with the others of this moment, unless it was taken already, or cannot be."""
+        run, sequence = batch_identity(batch)
+        if not self._engine.leading or self._engine.term != term or self.paused:
+            self._refuse(proposer, sequence, term, "not_leader")
+            return
+        if not trusted and (fault := check_batch(batch)) is not None:
+            raise ProtocolViolationError(fault)
+        if self._seen_term != term:
+            self._seen_term, self._seen = term, {}
+        seen = self._seen.setdefault(run, set())
+        if sequence in seen:
+            return
+        if self._uncommitted_bytes() + self._bytes > self._limits.uncommitted_bytes_max:
+            self._refuse(proposer, sequence, term, "overloaded")
+            return
+        if len(seen) > 64:
+            seen.difference_update([old for old in seen if old < low])
+        seen.add(sequence)
+        frames = batch_frame_count(batch)
+        if self._batches and (
+            self._frames + frames > state_limits.ENTRY_COMMANDS_MAX
+            or self._bytes + len(batch) > state_limits.ENTRY_BYTES_MAX
+        ):
+            self.append()
+        self._batches.append(batch)
+        self._frames += frames
+        self._bytes += len(batch)
+
+    def append(self) -> bool:
+        """Make one entry of everything taken. IN THE SAME CALL AS THE TERM WAS CHECKED: nothing may change leadership
+        between `take` and `append` but the engine, and then nothing is appended."""
+        batches, self._batches = self._batches, []
+        self._frames = self._bytes = 0
+        if not batches:
+            return False
+        if not self._engine.leading or self._engine.term != self._seen_term:
+            return False
+        header = Header(self._entry_time_ms(), self._seen_term)
+        self._engine.append(encode_entry(header, batches))
+        self._engine.send_now()
+        return True
+
+    def _uncommitted_bytes(self) -> int:
+        behind = self._journal.bytes_behind
+        return behind(self._journal.last_index + 1) - behind(self._engine.commit_index + 1)
+
+

@@ -1,0 +1,328 @@
+"""The state in LMDB, generation by generation, with its snapshots.
+
+    state/gen-N/data.mdb           the state; commits are not fsynced, the log is the truth
+    snapshots/INDEX-TERM/image     a compacted copy of it; `manifest` beside it is written last
+    snapshots/fetch-ID             pieces of an image being fetched
+
+Whether an existing generation may be used after a restart is decided by `identity` (boot, file system, clean mark), not here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lmdb
+import msgspec
+
+from cluster.replica import View
+from cluster.snapshots import decode_manifest
+from cluster.snapshots import image_digest as digest_of
+from cluster.state import Position
+from statemachine.machine import StateUnusableError
+
+_POSITION_KEY = b"\x00position"
+"""Before every table of the state machine, and outside the digest chain."""
+
+_READERS_MAX = 1_024
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Position).decode
+
+
+def _scan(
+    txn: lmdb.Transaction, start: bytes, end: bytes, *, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    with txn.cursor() as cursor:
+        if reverse:
+            # The last key below `end`: the one before where `end` is or would be.
+            found = cursor.prev() if cursor.set_range(end) else cursor.last()
+            while found and cursor.key() >= start:
+                yield cursor.item()
+                found = cursor.prev()
+        else:
+            found = cursor.set_range(start)
+            while found and cursor.key() < end:
+                yield cursor.item()
+                found = cursor.next()
+
+
+class _LmdbView:
+    """A read transaction."""
+
+    __slots__ = ("_txn", "get", "revision", "time_ms")
+
+    def __init__(self, txn: lmdb.Transaction, position: Position) -> None:
+        self._txn = txn
+        self.get = txn.get
+        self.revision = position.revision
+        self.time_ms = position.time_ms
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return _scan(self._txn, start, end, reverse=reverse)
+
+
+class _LmdbTransaction:
+    """A write transaction over several entries. The first error leaves it unusable: the node stops."""
+
+    __slots__ = ("_state", "_txn", "get")
+
+    def __init__(self, state: LmdbState) -> None:
+        self._state = state
+        self._txn = state.env.begin(write=True)
+        self.get = self._txn.get
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        return _scan(self._txn, start, end, reverse=reverse)
+
+    def write(self, writes: list[tuple[bytes, bytes | None]]) -> None:
+        puts = [pair for pair in writes if pair[1] is not None]
+        try:
+            if len(puts) != len(writes):
+                for key, value in writes:
+                    if value is None:
+                        self._txn.delete(key)
+            with self._txn.cursor() as cursor:
+                cursor.putmulti(puts)
+        except lmdb.Error as error:
+            raise StateUnusableError(f"writing the state failed: {error}") from error
+
+    def commit(self, position: Position) -> None:
+        try:
+            self._txn.put(_POSITION_KEY, _encode(position))
+            self._txn.commit()
+        except lmdb.Error as error:
+            raise StateUnusableError(f"committing the state failed: {error}") from error
+        self._state.position = position
+
+    def abort(self) -> None:
+        self._txn.abort()
+
+
+class _Capture:
+    """A snapshot being taken: the view is held open until the copy is made."""
+
+    def __init__(self, state: LmdbState) -> None:
+        self.position = state.position
+        self._root = state.snapshots_path
+        self._env = state.env
+        self._txn = state.env.begin()
+        self._aside = self._root / "taking"
+
+    def write_steps(self) -> list[Callable[[], None]]:
+        return [self._clear, self._copy, self._sync]
+
+    def _clear(self) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
+        self._aside.mkdir(parents=True)
+
+    def _copy(self) -> None:
+        self._env.copy(str(self._aside), compact=True, txn=self._txn)
+        (self._aside / "data.mdb").rename(self._aside / "image")
+
+    def _sync(self) -> None:
+        _sync_file(self._aside / "image")
+
+    def image(self) -> tuple[int, Callable[[int, int], bytes]]:
+        path = self._aside / "image"
+        return path.stat().st_size, lambda offset, length: _read(path, offset, length)
+
+    def publish(self, manifest: bytes) -> None:
+        _publish(self._root, self._aside, self.position, manifest)
+
+    def close(self) -> None:
+        self._txn.abort()
+
+
+class _Receiving:
+    """An image being fetched; its name is the digest of the manifest, so a transfer goes on after a restart."""
+
+    def __init__(self, root: Path, manifest: bytes, position: Position) -> None:
+        self._root = root
+        self._position = position
+        self._aside = root / f"fetch-{hashlib.blake2b(manifest, digest_size=8).hexdigest()}"
+        for other in root.glob("fetch-*"):
+            if other != self._aside:
+                shutil.rmtree(other)
+        self._aside.mkdir(parents=True, exist_ok=True)
+        self._path = self._aside / "image"
+        self._path.touch()
+        self._offset = self._path.stat().st_size
+
+    def offset(self) -> int:
+        return self._offset
+
+    def append(self, data: bytes) -> None:
+        with self._path.open("ab") as file:
+            file.write(data)
+        self._offset += len(data)
+
+    def finish(self, manifest: bytes, image_digest: bytes) -> bool:
+        path = self._path
+        if digest_of(lambda offset, length: _read(path, offset, length), self._offset) != image_digest:
+            shutil.rmtree(self._aside)
+            return False
+        _sync_file(path)
+        _publish(self._root, self._aside, self._position, manifest)
+        return True
+
+
+class LmdbState:
+    """As `State`. `generation` is the number of the one in use; the caller records it once it is (node.json)."""
+
+    def __init__(self, root: Path, map_bytes: int, generation: int | None) -> None:
+        """Open `generation`, or with None build the next one from the newest snapshot, or empty without one. Blocks."""
+        self.state_path = root / "state"
+        self.snapshots_path = root / "snapshots"
+        self.state_path.mkdir(parents=True, exist_ok=True)
+        self.snapshots_path.mkdir(parents=True, exist_ok=True)
+        self._map_bytes = map_bytes
+        self._built: int | None = None
+        if generation is None:
+            self.prepare_install()[0]()
+            generation, self._built = self._built, None
+        if generation is None:
+            raise AssertionError("no generation was built")
+        self.generation = generation
+        self.env = self._open(generation)
+        self.position = self._read_position()
+        self._retired: list[lmdb.Environment] = []
+
+    def _path(self, generation: int) -> Path:
+        return self.state_path / f"gen-{generation}"
+
+    def _open(self, generation: int) -> lmdb.Environment:
+        return lmdb.open(
+            str(self._path(generation)),
+            map_size=self._map_bytes,
+            max_readers=_READERS_MAX,
+            sync=False,
+            metasync=False,
+            writemap=False,
+            readahead=True,
+        )
+
+    def _read_position(self) -> Position:
+        with self.env.begin() as txn:
+            data = txn.get(_POSITION_KEY)
+        return Position() if data is None else _decode(data)
+
+    def generations(self) -> list[int]:
+        """All generations on disk, ascending."""
+        return sorted(int(path.name[4:]) for path in self.state_path.glob("gen-*") if path.name[4:].isdigit())
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        with self.env.begin(buffers=False) as txn:
+            yield _LmdbView(txn, self.position)
+
+    def begin(self) -> _LmdbTransaction:
+        return _LmdbTransaction(self)
+
+    def size_bytes(self) -> int:
+        info, stat = self.env.info(), self.env.stat()
+        return int((info["last_pgno"] + 1) * stat["psize"])
+
+    def newest_snapshot(self) -> Path | None:
+        """The folder of the newest complete snapshot."""
+        complete = [path for path in self.snapshots_path.glob("[0-9]*-*") if (path / "manifest").exists()]
+        return max(complete, key=lambda path: tuple(map(int, path.name.split("-"))), default=None)
+
+    def manifest(self) -> bytes | None:
+        newest = self.newest_snapshot()
+        return None if newest is None else (newest / "manifest").read_bytes()
+
+    def capture(self) -> _Capture:
+        return _Capture(self)
+
+    def _image(self) -> Path:
+        newest = self.newest_snapshot()
+        if newest is None:
+            raise FileNotFoundError("there is no snapshot")
+        return newest / "image"
+
+    def read_image(self, offset: int, length: int) -> bytes:
+        return _read(self._image(), offset, length)
+
+    def image_size(self) -> int:
+        return self._image().stat().st_size
+
+    def receive(self, manifest: bytes) -> _Receiving:
+        return _Receiving(self.snapshots_path, manifest, decode_manifest(manifest).position)
+
+    def prepare_install(self) -> list[Callable[[], None]]:
+        def build() -> None:
+            number = max(self.generations(), default=0) + 1
+            aside = self.state_path / "building"
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            newest = self.newest_snapshot()
+            if newest is not None:
+                shutil.copyfile(newest / "image", aside / "data.mdb")
+                _sync_file(aside / "data.mdb")
+            aside.rename(self._path(number))
+            _sync_folder(self.state_path)
+            self._built = number
+
+        return [build]
+
+    def install(self) -> None:
+        if self._built is None:
+            raise AssertionError("install without prepare_install")
+        self._retired.append(self.env)
+        self.generation, self._built = self._built, None
+        self.env = self._open(self.generation)
+        self.position = self._read_position()
+
+    def retire(self) -> None:
+        """Close and delete generations that are no longer used: views are gone after a second, the caller waited for two."""
+        while self._retired:
+            self._retired.pop().close()
+        for number in self.generations():
+            if number != self.generation and number != self._built:
+                shutil.rmtree(self._path(number))
+
+    def sync(self) -> None:
+        """Write everything to disk (executor step)."""
+        self.env.sync(True)
+
+    def close(self) -> None:
+        self.retire()
+        self.env.sync(True)
+        self.env.close()
+
+
+def _read(path: Path, offset: int, length: int) -> bytes:
+    with path.open("rb") as file:
+        return os.pread(file.fileno(), length, offset)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _publish(root: Path, aside: Path, position: Position, manifest: bytes) -> None:
+    """Manifest last, then the rename: a snapshot without its manifest, or still aside, does not exist."""
+    target = root / f"{position.index}-{position.term}"
+    (aside / "manifest").write_bytes(manifest)
+    _sync_file(aside / "manifest")
+    _sync_folder(aside)
+    if target.exists():
+        shutil.rmtree(target)
+    aside.rename(target)
+    _sync_folder(root)
+    for other in root.glob("[0-9]*-*"):
+        if other != target:
+            shutil.rmtree(other)

@@ -1,0 +1,367 @@
+"""`Replica` of a real node: the core on this thread's event loop, with awaitable calls and calls to the leader's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from cluster.core import Core
+from cluster.peers import Peers
+from cluster.replica import (
+    CallFailedError,
+    MemberStatus,
+    Metrics,
+    NotCommittedError,
+    Notice,
+    ReplicaStatus,
+    ServiceHandler,
+    TooStaleError,
+    View,
+)
+from statemachine.outcome import Outcome
+
+log = logging.getLogger("hive.cluster")
+
+Message = dict[str, Any]
+
+
+class NodeReplica:
+    """As `Replica`. Made by `start.open_replica`, which also gives `_close` what else has to be let go."""
+
+    def __init__(self, *, run_id: str, version: str, peers: Peers) -> None:
+        self.run_id = run_id
+        self._version = version
+        self._peers = peers
+        self._core: Core | None = None
+        self._listeners: list[Callable[[Notice], None]] = []
+        self._role_listeners: list[Callable[[], None]] = []
+        self._services: dict[str, ServiceHandler] = {}
+        self._calls: dict[int, asyncio.Future[bytes]] = {}
+        self._call_number = 0
+        self._serving: set[asyncio.Task[None]] = set()
+        self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._closing: list[Callable[[], None]] = []
+        self._caught_up = False
+        self._was = ("", 0, None)
+        self.internal_errors = 0
+
+    def bind(self, core: Core, closing: list[Callable[[], None]]) -> None:
+        """The core calls back into this object, so it is named only afterwards. `closing` runs last, in order."""
+        self._core = core
+        self._closing = closing
+
+    @property
+    def core(self) -> Core:
+        """The consensus core."""
+        if self._core is None:
+            raise AssertionError("used before bind()")
+        return self._core
+
+    @property
+    def metrics(self) -> Metrics:
+        self.core.metrics.peer_round_trip_s = self.core.contact.round_trip_s
+        return self.core.metrics
+
+    @property
+    def node_id(self) -> str:
+        return self.core.options.node_id
+
+    @property
+    def cluster_id(self) -> str:
+        return self.core.options.cluster_id
+
+    @property
+    def leader_id(self) -> str | None:
+        return self.core.engine.leader_id
+
+    @property
+    def is_leader(self) -> bool:
+        return self.core.is_leader
+
+    @property
+    def term(self) -> int:
+        return self.core.engine.term
+
+    @property
+    def revision(self) -> int:
+        return self.core.state.position.revision
+
+    def now_ms(self) -> int:
+        return self.core.entry_time.now_ms()
+
+    def leadership_confirmed_s(self) -> float | None:
+        return self.core.contact.confirmed_s(self.term) if self.core.engine.leading else None
+
+    def lag_ms(self) -> int | None:
+        confirmed_s = self.leadership_confirmed_s()
+        if confirmed_s is not None and self.is_leader:
+            return int(confirmed_s * 1000)
+        return self.core.contact.lag_ms()
+
+    # --- writes and reads ---------------------------------------------------------------------------------------------
+
+    async def propose(self, frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+
+        def waiter(result: list[Outcome] | Exception) -> None:
+            if future.done():
+                return  # whoever asked has gone
+            if isinstance(result, Exception):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self.core.propose(frames, timeout_s, waiter)
+        return await future
+
+    def view(self) -> AbstractContextManager[View]:
+        return self.core.state.view()
+
+    async def read_barrier(self, timeout_s: float) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def waiter(error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
+
+        self.core.read_barrier(timeout_s, waiter)
+        await future
+
+    async def wait_revision(self, revision: int, timeout_s: float) -> None:
+        if self.revision >= revision:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._revision_waiters.append((revision, future))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError:
+            raise TooStaleError(f"revision {revision} is not here yet; this node is at {self.revision}") from None
+
+    # --- what the core tells ------------------------------------------------------------------------------------------
+
+    def on_notice(self, notice: Notice) -> None:
+        """From the core: an entry became visible."""
+        self.internal_errors += len(notice.internal_errors)
+        for text in notice.internal_errors:
+            log.error("a command met a defect and was refused index=%d error=%s", notice.index, text)
+        if self._revision_waiters:
+            waiting, self._revision_waiters = self._revision_waiters, []
+            for wanted, future in waiting:
+                if future.done():
+                    continue
+                if wanted <= notice.revision:
+                    future.set_result(None)
+                else:
+                    self._revision_waiters.append((wanted, future))
+        for listener in tuple(self._listeners):
+            listener(notice)
+
+    def role_changed(self) -> None:
+        """From the core: role, leader or term changed."""
+        now = ("leader" if self.core.engine.leading else "follower", self.term, self.leader_id)
+        if now != self._was:
+            self._was = now
+            log.info("role=%s term=%d leader=%s", *now)
+        for number, future in list(self._calls.items()):
+            if not future.done():
+                future.set_exception(CallFailedError("the leader changed"))
+            self._calls.pop(number, None)
+        for listener in tuple(self._role_listeners):
+            listener()
+
+    def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def on_role_change(self, listener: Callable[[], None]) -> Callable[[], None]:
+        self._role_listeners.append(listener)
+        return lambda: self._role_listeners.remove(listener)
+
+    # --- calls to the leader's memory -------------------------------------------------------------------------------------
+
+    def serve(self, service: str, handler: ServiceHandler) -> None:
+        self._services[service] = handler
+
+    async def call_leader(self, service: str, request: bytes, timeout_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self.is_leader:
+                    return await self._services[service](self.node_id, request)
+                return await self._call(service, request)
+        except TimeoutError:
+            raise CallFailedError(f"{service}: the leader did not answer within {timeout_s} s") from None
+
+    async def _call(self, service: str, request: bytes) -> bytes:
+        leader = self.leader_id
+        self._call_number += 1
+        number = self._call_number
+        message = {"type": "call", "number": number, "service": service, "request": request}
+        if leader is None or leader == self.node_id or not self.core.send(leader, message):
+            raise CallFailedError("no leader is reachable")
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._calls[number] = future
+        try:
+            return await future
+        finally:
+            self._calls.pop(number, None)
+
+    def on_message(self, peer_id: str, message: Message) -> None:
+        """From the core: a call or the reply to one."""
+        if message["type"] == "call":
+            task = asyncio.get_running_loop().create_task(self._answer(peer_id, message))
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
+            return
+        future = self._calls.pop(message["number"], None)
+        if future is None or future.done():
+            return
+        if message["error"] is not None:
+            future.set_exception(CallFailedError(message["error"]))
+        else:
+            future.set_result(message["reply"])
+
+    async def _answer(self, peer_id: str, message: Message) -> None:
+        reply: bytes | None = None
+        error: str | None = None
+        handler = self._services.get(message["service"])
+        if handler is None or not self.is_leader:
+            error = "not the leader"
+        else:
+            try:
+                reply = await handler(peer_id, message["request"])
+            except CallFailedError as refused:
+                error = str(refused)
+            except Exception as defect:  # the edge of a call: the caller must hear of it
+                log.exception("call failed service=%s", message["service"])
+                error = f"internal: {type(defect).__name__}"
+        self.core.send(peer_id, {"type": "reply", "number": message["number"], "reply": reply, "error": error})
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+
+    async def transfer_leadership(self, to: str | None, timeout_s: float) -> str:
+        core = self.core
+        if to is not None and to not in core.options.members:
+            raise ValueError(f"{to} is not a member; members are {', '.join(core.options.members)}")
+        if not self.is_leader:
+            raise NotCommittedError("no_leader", "this node does not lead; ask the leader")
+        if to == self.node_id:
+            return to
+        before, deadline_s = self.term, asyncio.get_running_loop().time() + timeout_s
+        core.intake.paused = True
+        try:
+            while asyncio.get_running_loop().time() < deadline_s:
+                core.hand_over(to)
+                changed = asyncio.Event()
+                forget = self.on_role_change(changed.set)
+                try:
+                    async with asyncio.timeout(0.05):
+                        while not (self.term > before and self.leader_id not in (None, self.node_id)):
+                            await changed.wait()
+                            changed.clear()
+                except TimeoutError:
+                    continue
+                finally:
+                    forget()
+                return str(self.leader_id)
+        finally:
+            core.intake.paused = False
+        raise NotCommittedError("no_leader", "no member caught up in time to take over; try again", retry_after_ms=1000)
+
+    async def snapshot(self) -> int:
+        core = self.core
+        before = core.snapshots.newest
+        core.engine.forceLogCompaction()
+        core.schedule_pump()
+        done = asyncio.get_running_loop().create_future()
+        core.snapshots.when_taken(lambda: None if done.done() else done.set_result(None))
+        await done
+        newest = core.snapshots.newest or before
+        return 0 if newest is None else newest.position.index
+
+    def status(self) -> ReplicaStatus:
+        core, engine = self.core, self.core.engine
+        newest = core.snapshots.newest
+        self._caught_up = self._caught_up or self._is_caught_up()
+        return ReplicaStatus(
+            cluster_id=self.cluster_id,
+            node_id=self.node_id,
+            run_id=self.run_id,
+            role="leader" if engine.leading else "candidate" if engine.candidate else "follower",
+            leader_id=self.leader_id,
+            term=self.term,
+            commit_index=engine.commit_index,
+            applied_index=engine.applied_index,
+            durable_index=core.journal.durable_index,
+            last_index=core.journal.last_index,
+            snapshot_index=0 if newest is None else newest.position.index,
+            has_quorum=core.has_quorum(),
+            members=tuple(self._member(member) for member in core.options.members),
+            digest=core.state.position.chain.hex(),
+            alarms=self._alarms(),
+            ready=self._caught_up,
+            log_bytes=core.journal.total_bytes,
+            log_first_index=core.journal.first_index,
+            cluster_version=self._cluster_version(),
+        )
+
+    def _is_caught_up(self) -> bool:
+        """A leader is known, and everything it was known to have committed is applied here."""
+        engine = self.core.engine
+        if engine.leading:
+            return self.is_leader
+        return engine.leader_id is not None and self.core.contact.lag_ms() is not None
+
+    def _alarms(self) -> tuple[str, ...]:
+        alarms = []
+        if self.core.entry_time.clock_is_wrong:
+            alarms.append("clock_skew")
+        if self.internal_errors:
+            alarms.append("internal_errors")
+        return tuple(alarms)
+
+    def _cluster_version(self) -> str:
+        known = [self._version, *(peer.version for peer in self._peers.known.values())]
+        return min(known, key=lambda version: [int(part) if part.isdigit() else 0 for part in version.split(".")])
+
+    def _member(self, member: str) -> MemberStatus:
+        core, engine = self.core, self.core.engine
+        address = self._peers.members.get(member, "")
+        if member == self.node_id:
+            role = "leader" if engine.leading else "follower"
+            http, last = self._peers.hello(0, 0)["http_address"], core.journal.last_index
+            return MemberStatus(member, address, http, role, True, True, last, 0, 0, self._version)
+        peer = self._peers.known.get(member)
+        heard_s = core.contact.heard_s.get(member)
+        match = engine.match_index(member) if engine.leading else None
+        return MemberStatus(
+            node_id=member,
+            peer_address=address,
+            http_address=None if peer is None else peer.http_address,
+            role="leader" if engine.leader_id == member else "follower",
+            voter=True,
+            connected=member in core.transport.connected,
+            match_index=match,
+            lag_entries=None if match is None else max(0, core.journal.last_index - match),
+            last_contact_ms=None if heard_s is None else int((core.now_s() - heard_s) * 1000),
+            version=None if peer is None else peer.version,
+        )
+
+    async def close(self) -> None:
+        if self.core.stopped:
+            return
+        if self.is_leader and len(self.core.options.members) > 1:
+            try:
+                await self.transfer_leadership(None, 2.0)
+            except NotCommittedError as refused:
+                log.info("stopping without handing over: %s", refused.detail)
+        self.core.stop()
+        for action in self._closing:
+            await asyncio.get_running_loop().run_in_executor(None, action)

@@ -1,0 +1,105 @@
+"""Who the other members are, and whether whoever calls itself one is let in.
+
+A journal id is random and made with the journal. Peers remember it, so an emptied data directory that comes back under a
+known id is refused: it would have forgotten its votes and what it acknowledged (H15, ENGINE.md rule 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.messages import PROTOCOL_VERSION
+
+JOURNAL_UNKNOWN = "journal_unknown"
+"""First word of the refusal after which a node must not go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """What a member said of itself."""
+
+    http_address: str
+    version: str
+
+
+class Peers:
+    """The members of this node's cluster as this node knows them."""
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        cluster_id: str,
+        journal_id: bytes,
+        members: Mapping[str, str],
+        http_address: str,
+        version: str,
+        fresh: bool,
+        journal_ids: dict[str, bytes],
+        remember: Callable[[dict[str, bytes]], None],
+    ) -> None:
+        """`fresh`: this node's journal is empty. `remember` stores journal ids durably."""
+        self.node_id = node_id
+        self.members = dict(members)
+        self.known: dict[str, Peer] = {}
+        self._cluster_id = cluster_id
+        self._journal_id = journal_id
+        self._http_address = http_address
+        self._version = version
+        self._fresh = fresh
+        self._journal_ids = journal_ids
+        self._remember = remember
+        self._met: set[str] = set()
+        self._held_at_least: dict[str, int] = {}
+
+    def hello(self, last_index: int, last_term: int) -> dict[str, Any]:
+        """What this node says of itself."""
+        return {
+            "protocol": PROTOCOL_VERSION,
+            "cluster_id": self._cluster_id,
+            "node_id": self.node_id,
+            "journal_id": self._journal_id,
+            "last_index": last_index,
+            "last_term": last_term,
+            "http_address": self._http_address,
+            "version": self._version,
+        }
+
+    def refuse(self, peer_id: str, hello: dict[str, Any]) -> str | None:
+        """Why this peer is refused, for its log and ours; None lets it in."""
+        if hello.get("protocol") != PROTOCOL_VERSION:
+            return f"protocol {hello.get('protocol')} is not {PROTOCOL_VERSION}: upgrade the older node"
+        if hello.get("cluster_id") != self._cluster_id:
+            return f"cluster {hello.get('cluster_id')} is not {self._cluster_id}: it belongs to another cluster"
+        if peer_id == self.node_id or peer_id not in self.members or hello.get("node_id") != peer_id:
+            return f"node id {peer_id!r} is not one of the other members"
+        known = self._journal_ids.get(peer_id)
+        if known is not None and hello.get("journal_id") != known:
+            return (
+                f"{JOURNAL_UNKNOWN}: node {peer_id} was known here with another journal; its data directory was emptied "
+                "or replaced. Bring the old directory back, or add the node under an id that was never used"
+            )
+        if int(hello.get("last_index", 0)) < self._held_at_least.get(peer_id, 0):
+            return (
+                f"{JOURNAL_UNKNOWN}: node {peer_id} has lost log entries it once acknowledged; its data directory was set "
+                "back. Bring the newer directory back, or add the node under an id that was never used"
+            )
+        return None
+
+    def met(self, peer_id: str, hello: dict[str, Any]) -> None:
+        """A peer was let in."""
+        self._met.add(peer_id)
+        self.known[peer_id] = Peer(str(hello.get("http_address", "")), str(hello.get("version", "")))
+        if peer_id not in self._journal_ids:
+            self._journal_ids[peer_id] = bytes(hello["journal_id"])
+            self._remember(self._journal_ids)
+
+    def holds_at_least(self, peer_id: str, index: int) -> None:
+        """The peer acknowledged committed entries up to `index`."""
+        self._held_at_least[peer_id] = max(index, self._held_at_least.get(peer_id, 0))
+
+    def may_vote(self) -> bool:
+        """A node with an empty journal first hears a majority: one of them may know that it is not new."""
+        return not self._fresh or 2 * (len(self._met) + 1) > len(self.members)

@@ -1,0 +1,1 @@
+"""The machine a real node runs on: its clock, event loop, threads, disk and sockets."""

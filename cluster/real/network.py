@@ -1,0 +1,234 @@
+"""Peer connections over TCP: one per pair of members, dialed by the one with the smaller id, kept up for ever.
+
+The new connection of a peer is announced only after the old one was reported lost; nothing of the old one is delivered
+after that. Bytes in flight per peer are capped; a peer that does not read is not sent more until it has caught up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Mapping
+from typing import Any, cast
+
+from cluster.ports import Receiver
+from cluster.real.handshake import Handshake, HandshakeError
+from cluster.real.wire import FRAME_BYTES_MAX, Decoder, FrameError, encode
+from cluster.settings import Limits, Timings
+
+log = logging.getLogger("hive.cluster.network")
+
+Message = dict[str, Any]
+
+
+class _Connection(asyncio.Protocol):
+    """One socket: handshake, then messages."""
+
+    def __init__(self, network: TcpNetwork, dialed: str | None) -> None:
+        self.network = network
+        self.dialed = dialed
+        self.peer_id: str | None = None
+        self.transport: asyncio.Transport | None = None
+        self.full = False
+        self.lost = asyncio.Event()
+        self._decoder = Decoder()
+        self._handshake = Handshake(network.secret, dialer=dialed is not None, hello=network.receiver.hello())
+        self._hello: dict[str, Any] | None = None
+        self._stage = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not isinstance: uvloop's transports are none of asyncio's classes.
+        transport = cast(asyncio.Transport, transport)
+        self.transport = transport
+        cap = self.network.limits.peer_in_flight_bytes_max
+        transport.set_write_buffer_limits(high=cap, low=cap // 4)
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.call_later(self.network.timings.connect_timeout_ms / 1000, transport.abort)
+        self.network.open.add(self)
+        transport.write(encode(self._handshake.first()))
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._decoder.feed(data):
+                if self._stage == 3:
+                    if not self.network.is_live(self):
+                        return
+                    self.network.receiver.on_message(str(self.peer_id), message)
+                else:
+                    self._step(message)
+        except FrameError as error:
+            self.close(f"bad frame: {error}")
+        except HandshakeError as error:
+            self._refused(str(error))
+
+    def _step(self, message: Any) -> None:
+        """Stages: 0 waits for the first message, 1 for the proof, 2 for the peer's consent, 3 is open."""
+        if self.transport is None:
+            return
+        if self._stage == 0:
+            self.transport.write(encode(self._handshake.second(message)))
+            self._stage = 1
+        elif self._stage == 1:
+            hello = self._handshake.finish(message)
+            self._hello, self.peer_id = hello, hello["node_id"]
+            reason = self.network.refuse(self, hello)
+            if reason is not None:
+                self.transport.write(encode({"refused": reason}))
+                raise HandshakeError(reason)
+            self.transport.write(encode({"welcome": True}))
+            self._stage = 2
+        elif self._stage == 2:
+            if type(message) is dict and type(message.get("refused")) is str:
+                raise HandshakeError(message["refused"][:1024])
+            self._stage = 3
+            self._decoder.frame_bytes_max = FRAME_BYTES_MAX
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self.network.opened(self, str(self.peer_id), self._hello or {})
+
+    def _refused(self, reason: str) -> None:
+        peer_id = self.dialed or self.peer_id or "unknown"
+        self.close(reason)
+        self.network.receiver.on_refused(peer_id, reason)
+
+    def close(self, reason: str) -> None:
+        """Cut this connection."""
+        log.info("peer connection closed peer=%s reason=%s", self.dialed or self.peer_id, reason)
+        if self.transport is not None:
+            # Not abort: what was written last (a refusal) should arrive; the deadline ends a peer that does not read.
+            self.transport.close()
+        self.network.closed(self)
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self.peer_id is not None:
+            self.network.drained(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.network.open.discard(self)
+        self.lost.set()
+        self.network.closed(self)
+
+
+class TcpNetwork:
+    """As `ports.Network`. `members` maps node id to "host:port"."""
+
+    receiver: Receiver
+
+    def __init__(
+        self, node_id: str, members: Mapping[str, str], secret: bytes, timings: Timings, limits: Limits
+    ) -> None:
+        self.node_id = node_id
+        self.members = dict(members)
+        self.secret = secret
+        self.timings = timings
+        self.limits = limits
+        self.open: set[_Connection] = set()
+        self._live: dict[str, _Connection] = {}
+        self._server: asyncio.Server | None = None
+        self._dialers: list[asyncio.Task[None]] = []
+        self._closed = False
+
+    async def listen(self, address: str) -> None:
+        """Bind the peer port. Raises OSError. Connections are accepted only after `start`."""
+        host, port = split_address(address)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _Connection(self, None), host, port, start_serving=False)
+
+    def start(self, receiver: Receiver) -> None:
+        """Accept and dial."""
+        self.receiver = receiver
+        loop = asyncio.get_running_loop()
+        if self._server is not None:
+            self._dialers.append(loop.create_task(self._server.start_serving()))
+        for peer_id in self.members:
+            if self.node_id < peer_id:
+                self._dialers.append(loop.create_task(self._dial(peer_id)))
+
+    async def _dial(self, peer_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        host, port = split_address(self.members[peer_id])
+        retry_s = self.timings.connect_retry_ms / 1000
+        while not self._closed:
+            try:
+                async with asyncio.timeout(self.timings.connect_timeout_ms / 1000):
+                    _, connection = await loop.create_connection(lambda: _Connection(self, peer_id), host, port)
+            except (OSError, TimeoutError):
+                await asyncio.sleep(retry_s * (0.5 + random.random()))
+                continue
+            await connection.lost.wait()
+            await asyncio.sleep(retry_s * random.random())
+
+    def refuse(self, connection: _Connection, hello: dict[str, Any]) -> str | None:
+        """Why this connection must not be."""
+        peer_id = hello["node_id"]
+        if connection.dialed is not None and connection.dialed != peer_id:
+            return f"{self.members.get(connection.dialed)} is node {peer_id}, not {connection.dialed}: check the addresses"
+        if connection.dialed is None and peer_id < self.node_id:
+            pass  # the smaller id dials: this is how it should be
+        elif connection.dialed is None:
+            return "the node with the smaller id dials"
+        return self.receiver.refuse_hello(peer_id, hello)
+
+    def opened(self, connection: _Connection, peer_id: str, hello: dict[str, Any]) -> None:
+        """A handshake is done: the old connection is reported lost first."""
+        old = self._live.get(peer_id)
+        if old is not None:
+            old.close("replaced by a newer connection")
+        self._live[peer_id] = connection
+        log.info("peer connected peer=%s", peer_id)
+        self.receiver.on_connected(peer_id, hello)
+
+    def is_live(self, connection: _Connection) -> bool:
+        """Whether what comes from this connection may be delivered."""
+        return self._live.get(connection.peer_id or "") is connection
+
+    def closed(self, connection: _Connection) -> None:
+        """A connection ended: reported once, and only for the live one."""
+        peer_id = connection.peer_id
+        if peer_id is not None and self._live.get(peer_id) is connection:
+            del self._live[peer_id]
+            self.receiver.on_disconnected(peer_id)
+
+    def drained(self, connection: _Connection) -> None:
+        """A peer has caught up."""
+        if connection.peer_id is not None and self._live.get(connection.peer_id) is connection:
+            self.receiver.on_drained(connection.peer_id)
+
+    def send(self, peer_id: str, message: Message) -> bool:
+        """Queue a message; False without a connection, or over the cap."""
+        connection = self._live.get(peer_id)
+        if connection is None or connection.full or connection.transport is None:
+            return False
+        connection.transport.write(encode(message))
+        return True
+
+    def disconnect(self, peer_id: str, reason: str) -> None:
+        """Cut the connection to a peer."""
+        connection = self._live.get(peer_id)
+        if connection is not None:
+            connection.close(reason)
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._closed = True
+        for task in self._dialers:
+            task.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.open):
+            if connection.transport is not None:
+                connection.transport.abort()
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """("host", port) of "host:port" or "[v6]:port". Raises ValueError."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,328 @@
+"""From options to a running replica: identity, journal, state, core, network. The one place that knows all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import logging
+import os
+import random
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lmdb
+
+from cluster.applier import ApplyEntry
+from cluster.core import Core, CoreOptions
+from cluster.identity import (
+    CleanMark,
+    DataDirectory,
+    Identity,
+    StartError,
+    boot_id,
+    check_identity,
+    file_system_id,
+    state_is_valid,
+    with_run,
+)
+from cluster.journal import Journal, JournalError, JournalOptions
+from cluster.lmdb_state import LmdbState
+from cluster.node_replica import NodeReplica
+from cluster.peers import JOURNAL_UNKNOWN, Peers
+from cluster.real.clock import SystemClock
+from cluster.real.disk import DirectoryDisk
+from cluster.real.executor import ThreadExecutor
+from cluster.real.loop import AsyncioLoop
+from cluster.real.network import TcpNetwork
+from cluster.settings import ReplicaOptions
+
+log = logging.getLogger("hive.cluster")
+
+_RETIRE_AFTER_S = 2.0
+
+__all__ = ["StartError", "open_replica"]
+
+
+def cluster_id_of(options: ReplicaOptions) -> str:
+    """The id of a new cluster. Its founders must come to the same one without having met: it is made of who they are. A
+    cluster of one takes a random one."""
+    if len(options.members) == 1:
+        return secrets.token_hex(8)
+    founders = ",".join(f"{node}={address}" for node, address in sorted(options.members.items()))
+    return hashlib.blake2b(founders.encode(), digest_size=8, person=b"hive-cluster").hexdigest()
+
+
+@dataclass(slots=True)
+class _Opened:
+    """What is on disk, open."""
+
+    directory: DataDirectory
+    identity: Identity
+    journal: Journal
+    state: LmdbState
+
+
+def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
+    """Open the data directory, making it if it is new. Blocks. Raises StartError."""
+    directory = DataDirectory(options.data_dir)
+    try:
+        identity = directory.load()
+        new = identity is None
+        if identity is None:
+            identity = Identity(
+                node_id=options.node_id,
+                cluster_id=cluster_id_of(options),
+                journal_id=secrets.token_hex(16),
+                boot_id=boot_id(),
+                file_system_id=file_system_id(directory.path),
+            )
+        expected = cluster_id_of(options) if len(options.members) > 1 else None
+        check_identity(identity, node_id=options.node_id, cluster_id=expected)
+        journal = _open_journal(options, identity, clock, new=new)
+        state = _open_state(options, directory, identity, journal)
+        identity = replace(with_run(identity, directory), generation=state.generation)
+        directory.save(identity)
+        state.retire()
+    except OSError as error:
+        directory.unlock()
+        hint = "free some space" if error.errno == errno.ENOSPC else "check its disk and permissions"
+        raise StartError(f"cannot use data directory {options.data_dir}: {error.strerror}; {hint}") from error
+    except (JournalError, lmdb.Error) as error:
+        directory.unlock()
+        raise StartError(str(error)) from error
+    except StartError:
+        directory.unlock()
+        raise
+    return _Opened(directory, identity, journal, state)
+
+
+def _open_journal(options: ReplicaOptions, identity: Identity, clock: SystemClock, *, new: bool) -> Journal:
+    path = options.data_dir / "log"
+    # A first start that died before node.json was written leaves a journal nobody has ever acknowledged anything from.
+    if new and path.exists():
+        for leftover in path.iterdir():
+            leftover.unlink()
+    path.mkdir(exist_ok=True)
+    return Journal.open(
+        DirectoryDisk(path),
+        journal_id=bytes.fromhex(identity.journal_id),
+        options=JournalOptions(
+            segment_bytes=options.limits.segment_bytes,
+            cache_bytes=options.limits.log_cache_bytes,
+            log_keep_bytes=options.limits.log_keep_bytes,
+        ),
+        clock=clock,
+        create=new,
+    )
+
+
+def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Identity, journal: Journal) -> LmdbState:
+    """The recorded generation if it can be trusted, else a new one from snapshot and log."""
+    path: Path = directory.path
+    map_bytes = options.limits.state_map_bytes
+    if identity.generation is not None and (path / "state" / f"gen-{identity.generation}").exists():
+        same_boot = state_is_valid(identity, directory, applied=(-1, -1))
+        if same_boot or identity.clean is not None:
+            state = LmdbState(path, map_bytes, identity.generation)
+            position = state.position
+            trusted = same_boot or state_is_valid(identity, directory, applied=(position.index, position.term))
+            in_log = position.index <= journal.last_index and journal.term_at(position.index) == position.term
+            if trusted and (in_log or position.index == 1):
+                return state
+            state.env.close()
+            log.warning("the state at entry %d cannot be trusted; it is built again from snapshot and log", position.index)
+    return LmdbState(path, map_bytes, None)
+
+
+def _fatal(error: BaseException) -> None:
+    """The end of a node that must not go on: one clear last line, and nothing more is written or said."""
+    log.critical("stopping at once: %s: %s", type(error).__name__, error, exc_info=error)
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+    os._exit(70)
+
+
+class _ForeignJournal:
+    """Ends a node that its peers know under another journal."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __call__(self, peer_id: str, reason: str) -> None:
+        if reason not in self._told:
+            self._told.add(reason)
+            log.warning("peer refused peer=%s reason=%s", peer_id, reason)
+
+
+async def open_replica(
+    options: ReplicaOptions, machine: ApplyEntry, on_fatal: Callable[[BaseException], None] = _fatal
+) -> NodeReplica:
+    """Open the data directory and take part in the cluster. Raises StartError, SettingsError."""
+    loop = asyncio.get_running_loop()
+    clock = SystemClock()
+    network = TcpNetwork(options.node_id, options.members, options.cluster_secret, options.timings, options.limits)
+    try:
+        if len(options.members) > 1:
+            await network.listen(options.peer_address)
+    except OSError as error:
+        raise StartError(
+            f"cannot listen on peer address {options.peer_address}: {error.strerror}; stop what uses it, or give another --peer"
+        ) from error
+    try:
+        opened = await loop.run_in_executor(None, _open_data, options, clock)
+    except StartError:
+        network.close()
+        raise
+    return _assemble(options, machine, on_fatal, opened, clock, network)
+
+
+def _assemble(
+    options: ReplicaOptions,
+    machine: ApplyEntry,
+    on_fatal: Callable[[BaseException], None],
+    opened: _Opened,
+    clock: SystemClock,
+    network: TcpNetwork,
+) -> NodeReplica:
+    loop = asyncio.get_running_loop()
+    identity, directory, journal, state = opened.identity, opened.directory, opened.journal, opened.state
+    journal_executor = ThreadExecutor(loop, "hive-log")
+    snapshot_executor = ThreadExecutor(loop, "hive-snapshot")
+    records = _IdentityFile(directory, identity, snapshot_executor, on_fatal)
+    run = secrets.randbits(63)
+    peers = Peers(
+        node_id=options.node_id,
+        cluster_id=identity.cluster_id,
+        journal_id=bytes.fromhex(identity.journal_id),
+        members=options.members,
+        http_address=options.http_address,
+        version=options.version,
+        fresh=journal.last_index <= 1,
+        journal_ids={peer: bytes.fromhex(value) for peer, value in identity.journal_ids.items()},
+        remember=records.remember_journals,
+    )
+    replica = NodeReplica(run_id=f"{run:016x}", version=options.version, peers=peers)
+
+    def installed() -> None:
+        records.remember_generation(state.generation, lambda: journal.durable_index >= state.position.index)
+        loop.call_later(_RETIRE_AFTER_S, state.retire)
+
+    def refused(peer_id: str, reason: str) -> None:
+        told(peer_id, reason)
+        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {options.node_id} "):
+            on_fatal(StartError(reason))
+
+    told = _ForeignJournal()
+    core = Core(
+        CoreOptions(
+            options.node_id,
+            tuple(sorted(options.members)),
+            identity.cluster_id,
+            run,
+            options.timings,
+            options.limits,
+            random.SystemRandom().getrandbits(63),
+        ),
+        journal=journal,
+        state=state,
+        machine=machine,
+        peers=peers,
+        network=network,
+        clock=clock,
+        loop=AsyncioLoop(loop),
+        journal_executor=journal_executor,
+        snapshot_executor=snapshot_executor,
+        on_notice=replica.on_notice,
+        on_role_change=replica.role_changed,
+        on_installed=installed,
+        on_message=replica.on_message,
+        on_refused=refused,
+        on_fatal=on_fatal,
+    )
+
+    def finish() -> None:
+        """Everything to disk, then the mark that says so."""
+        journal.sync_blocking()
+        snapshot_executor.close()
+        journal_executor.close()
+        position = state.position
+        state.close()
+        directory.save(replace(records.identity, clean=CleanMark(position.index, position.term)))
+        journal.close()
+        directory.unlock()
+
+    replica.bind(core, [finish])
+    core.start()
+    _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, snapshot_executor, core, on_fatal)
+    return replica
+
+
+def _sync_state_now_and_then(
+    loop: asyncio.AbstractEventLoop,
+    period_s: float,
+    state: LmdbState,
+    executor: ThreadExecutor,
+    core: Core,
+    on_fatal: Callable[[BaseException], None],
+) -> None:
+    """Write the state back from time to time, so that the kernel never has much to write at once. An error of it condemns
+    the generation: the log stays the truth."""
+
+    def done(error: BaseException | None) -> None:
+        if error is not None:
+            on_fatal(error)
+
+    def again() -> None:
+        if not core.stopped:
+            executor.submit([state.sync], done)
+            loop.call_later(period_s, again)
+
+    loop.call_later(period_s, again)
+
+
+class _IdentityFile:
+    """node.json of a running node: changed rarely, never on the core's thread."""
+
+    def __init__(
+        self,
+        directory: DataDirectory,
+        identity: Identity,
+        executor: ThreadExecutor,
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
+        self.identity = identity
+        self._directory = directory
+        self._executor = executor
+        self._on_fatal = on_fatal
+
+    def remember_journals(self, journal_ids: dict[str, bytes]) -> None:
+        """A member was met for the first time."""
+        self.identity = replace(
+            self.identity, journal_ids={peer: journal.hex() for peer, journal in sorted(journal_ids.items())}
+        )
+        self._save()
+
+    def remember_generation(self, generation: int, log_is_durable: Callable[[], bool]) -> None:
+        """The state was replaced by an image. NODE.JSON ONLY AFTER THE LOG'S RESET IS DURABLE: until then a restart must
+        find the old pair."""
+        loop = asyncio.get_running_loop()
+
+        def when_durable() -> None:
+            if log_is_durable():
+                self.identity = replace(self.identity, generation=generation)
+                self._save()
+            else:
+                loop.call_later(0.01, when_durable)
+
+        when_durable()
+
+    def _save(self) -> None:
+        identity = self.identity
+        self._executor.submit([lambda: self._directory.save(identity)], self._done)
+
+    def _done(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._on_fatal(error)

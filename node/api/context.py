@@ -1,0 +1,46 @@
+"""What every handler may use: the replica, the leader's memory, the ways to wait. One per node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+from cluster.replica import Replica
+from node.api.live import Live, NoLive
+from node.api.traffic import Traffic
+from node.api.wakeups import Wakeups
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Api:
+    """The parts behind the API. `closing` is set when the node begins to stop: long-polls end then.
+
+    `parts` are further objects by their type: what a noun needs and the framework need not know.
+    """
+
+    replica: Replica
+    version: str
+    auto_create_projects: bool = True
+    live: Live = field(default_factory=NoLive)
+    wakeups: Wakeups = field(init=False)
+    traffic: Traffic = field(default_factory=Traffic)
+    closing: bool = False
+    parts: dict[type[Any], Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.wakeups = Wakeups(self.replica)
+
+    def provide(self, part: object, kind: type[Any] | None = None) -> None:
+        """Make a part available under its type, or under `kind`."""
+        self.parts[type(part) if kind is None else kind] = part
+
+    def part(self, kind: type[T]) -> T:
+        """The part of that type. KeyError when the composition root forgot it."""
+        return cast(T, self.parts[kind])
+
+    def close(self) -> None:
+        """End every long-poll with `shutting_down`; later ones do not begin."""
+        self.closing = True
+        self.wakeups.close()

@@ -1,0 +1,92 @@
+"""Replies: what a handler answers, and the head that every reply carries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from cluster.replica import Replica
+
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+"""A value to JSON bytes."""
+
+NULL = msgspec.Raw(b"null")
+GROUP = 0
+"""The only Raft group there is today."""
+
+
+class Reply:
+    """A finished answer: bytes, status and headers of its own. Values of headers hold no line ends."""
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        body: bytes,
+        status: int = 200,
+        headers: Sequence[tuple[str, str]] = (),
+        content_type: str = "application/json",
+    ) -> None:
+        self.body = body
+        self.status = status
+        self.headers = headers
+        self.content_type = content_type
+
+
+Answer = Reply | web.StreamResponse
+"""What handlers return: a finished reply, or a stream that was written already."""
+
+
+def json_reply(value: Any, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> Reply:
+    """A value as JSON."""
+    return Reply(encode(value), status, headers)
+
+
+def raw(data: bytes | None) -> msgspec.Raw:
+    """User's JSON as it goes into a reply; None becomes null."""
+    return NULL if data is None else msgspec.Raw(data)
+
+
+class Heads:
+    """Makes the heads of replies; what does not change within a run is made once."""
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._cluster_id = ""
+        self._fixed = ""
+        self._second = 0
+        self._date = ""
+
+    def lines(self, request_id: str, revision: int, consistency: str) -> str:
+        """The Hive headers, each line ended."""
+        replica = self._replica
+        if replica.cluster_id != self._cluster_id:
+            self._cluster_id = replica.cluster_id
+            self._fixed = (
+                f"Hive-Cluster: {replica.cluster_id}\r\nHive-Group: {GROUP}\r\n"
+                f"Hive-Node: {replica.node_id}\r\nHive-Run: {replica.run_id}\r\n"
+            )
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = f"Date: {formatdate(second, usegmt=True)}\r\n"
+        lag_ms = replica.lag_ms()
+        return (
+            f"{self._date}Hive-Revision: {revision}\r\n{self._fixed}Hive-Leader: {replica.leader_id or ''}\r\n"
+            f"Hive-Lag-Ms: {'' if lag_ms is None else lag_ms}\r\nHive-Consistency: {consistency}\r\n"
+            f"Hive-Request-Id: {request_id}\r\n"
+        )
+
+    def head(self, reply: Reply, request_id: str, revision: int, consistency: str) -> str:
+        """All header lines of a reply, without the line of the status."""
+        extra = "".join([f"{name}: {value}\r\n" for name, value in reply.headers])
+        return (
+            f"Content-Type: {reply.content_type}\r\nContent-Length: {len(reply.body)}\r\n"
+            f"{self.lines(request_id, revision, consistency)}{extra}"
+        )

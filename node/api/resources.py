@@ -1,0 +1,66 @@
+"""How the resource a change is about is shown to watchers: as it is now, with or without what the user put into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from cluster.replica import View
+from node.api.session_views import event_view, session_view
+from statemachine import events, limits, projects, session_record
+from statemachine.changes import Change
+from statemachine.events import EventFilter
+from statemachine.records import Project
+
+Show = Callable[[View, Project | None, Change, bool], Any]
+"""(view, project, change, full) -> what is shown, or None when the resource is gone."""
+
+EVENTS_SHOWN_BYTES_MAX = limits.REQUEST_BYTES_MAX
+"""An append over this is told by its seqs alone: the events are read where they are."""
+
+
+def _session(view: View, project: Project | None, change: Change, full: bool) -> Any:
+    if project is None:
+        return None
+    session = session_record.find(view, project.number, change.resource_id)
+    if session is None:
+        return None
+    if change.type != "event.appended" or change.data is None:
+        return session_view(project.name, session, full=full)
+    return _appended(view, project, session, change, full)
+
+
+def _appended(view: View, project: Project, session: session_record.Session, change: Change, full: bool) -> Any:
+    facts = change.data or {}
+    rows = events.scan(
+        view,
+        project.number,
+        session,
+        EventFilter(),
+        after_seq=facts["first_seq"] - 1,
+        before_seq=facts["last_seq"] + 1,
+    )
+    shown: list[msgspec.Struct] = []
+    size = 0
+    for seq, event in rows:
+        if event is None:
+            continue
+        size += len(event.event.data or b"") + len(event.event.artifacts or b"") if full else 0
+        if size > EVENTS_SHOWN_BYTES_MAX:
+            return {"session_id": session.session_id, "events": None}
+        shown.append(event_view(session.session_id, seq, event, full=full))
+    return {"session_id": session.session_id, "events": shown}
+
+
+def _project(view: View, _: Project | None, change: Change, _full: bool) -> Any:
+    project = projects.find(view, change.resource_id)
+    return None if project is None else {"project": project.name, "revision": project.revision}
+
+
+SHOWN: dict[str, Show] = {
+    "session": _session,
+    "project": _project,
+}
+"""By kind of resource. What is not here is told by the facts of its change alone."""

@@ -1,0 +1,279 @@
+"""Routes that say where the cluster stands: consensus, counts, the fleet, and what the last minute was like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cluster.replica import MemberStatus, ReplicaStatus, View
+from node.api.live import AgentPerformance
+from node.api.query import ReadQuery
+from node.api.reply import GROUP, Reply, json_reply
+from node.api.request import Request
+from node.api.route import Route
+from node.api.times import text, text_or_none
+from node.minute import Minute
+from statemachine import agent_record, counters, idempotency, machine, projects
+from statemachine.session_record import SessionStatus
+from statemachine.task_states import TaskState
+
+COUNTED: dict[str, tuple[str, ...]] = {
+    "sessions": tuple(status.value for status in SessionStatus),
+    "tasks": tuple(state.value for state in TaskState),
+    "agents": ("online", "busy", "draining", "unresponsive", "offline"),
+}
+"""What is counted, always shown, also when it is zero."""
+
+LIVE_TIMEOUT_S = 1.0
+AGENTS_SHOWN_MAX = 1_000
+
+
+class MemberView(msgspec.Struct):
+    """A member as this node sees it."""
+
+    node_id: str
+    peer_address: str
+    http_address: str | None
+    role: str
+    voter: bool
+    connected: bool
+    match_index: int | None
+    lag_entries: int | None
+    last_contact_ms: int | None
+    version: str | None
+
+
+class Members(msgspec.Struct):
+    """All members."""
+
+    items: list[MemberView]
+    next_cursor: None = None
+
+
+class IdempotencyView(msgspec.Struct):
+    """How many keys are remembered, and since when."""
+
+    records: int
+    oldest_at: str | None
+
+
+class FeedView(msgspec.Struct):
+    """How far back changes are kept."""
+
+    oldest_revision: int
+
+
+class ClusterStatus(msgspec.Struct):
+    """`GET /api/status/cluster`."""
+
+    cluster_id: str
+    node_id: str
+    role: str
+    leader_id: str | None
+    term: int
+    group: int
+    revision: int
+    commit_index: int
+    applied_index: int
+    has_quorum: bool
+    version: str
+    cluster_version: str
+    members: list[MemberView]
+    counts: dict[str, dict[str, int]]
+    idempotency: IdempotencyView
+    changes: FeedView
+    alarms: list[str]
+    durable_index: int
+    last_index: int
+    first_index: int
+    snapshot_index: int
+    log_bytes: int
+    lag_ms: int | None
+    time: str
+    digest: str
+
+
+class AgentSummary(msgspec.Struct):
+    """One agent at a glance; what only the leader knows is null without a leader."""
+
+    agent_id: str
+    status: str
+    held: int
+    max_concurrent: int
+    completed: int
+    failed: int
+    free_slots: int | None
+    last_seen: str | None
+    metrics: Any
+
+
+class AgentsStatus(msgspec.Struct):
+    """`GET /api/status/agents`. `truncated` says that there are more than are shown; `/api/agents` lists all."""
+
+    as_of: str | None
+    total: int
+    counts: dict[str, int]
+    items: list[AgentSummary]
+    truncated: bool
+
+
+class PerformanceView(msgspec.Struct):
+    """`GET /api/metrics/performance`: this node's last minute, and the fleet's as the leader saw it."""
+
+    as_of: str | None
+    window_s: int
+    rates: dict[str, float]
+    latency_ms: dict[str, float | None]
+    queues: dict[str, int]
+    agents: list[AgentPerformance] | None
+
+
+def members_of(status: ReplicaStatus, version: str) -> list[MemberView]:
+    """All members as shown."""
+    return [_member(member, status, version) for member in status.members]
+
+
+def _member(member: MemberStatus, status: ReplicaStatus, version: str) -> MemberView:
+    return MemberView(
+        node_id=member.node_id,
+        peer_address=member.peer_address,
+        http_address=member.http_address,
+        role=member.role,
+        voter=member.voter,
+        connected=member.connected,
+        match_index=member.match_index,
+        lag_entries=member.lag_entries,
+        last_contact_ms=member.last_contact_ms,
+        version=version if member.node_id == status.node_id else member.version,
+    )
+
+
+def counts_of(view: View) -> dict[str, dict[str, int]]:
+    """How many sessions, tasks and agents are in which status, in the whole cluster."""
+    sums = counters.total(view)
+    return {noun: {name: sums.get(f"{noun}.{name}", 0) for name in names} for noun, names in COUNTED.items()}
+
+
+def idempotency_of(view: View) -> IdempotencyView:
+    """The records of all projects together."""
+    known = list(projects.scan(view))
+    oldest = [at for project in known if (at := idempotency.oldest_ms(view, project.number)) is not None]
+    return IdempotencyView(
+        sum(project.idempotency_records for project in known), text_or_none(min(oldest, default=None))
+    )
+
+
+async def cluster_status(request: Request[ReadQuery, Any]) -> Reply:
+    """Where this node and its cluster stand."""
+    replica, version = request.api.replica, request.api.version
+    status = replica.status()
+    with request.view() as view:
+        meta = machine.read_meta(view)
+        shown = ClusterStatus(
+            cluster_id=status.cluster_id,
+            node_id=status.node_id,
+            role=status.role,
+            leader_id=status.leader_id,
+            term=status.term,
+            group=GROUP,
+            revision=view.revision,
+            commit_index=status.commit_index,
+            applied_index=status.applied_index,
+            has_quorum=status.has_quorum,
+            version=version,
+            cluster_version=status.cluster_version or version,
+            members=members_of(status, version),
+            counts=counts_of(view),
+            idempotency=idempotency_of(view),
+            changes=FeedView(meta.compacted_revision + 1),
+            alarms=[*status.alarms, *_defects(meta.internal_errors)],
+            durable_index=status.durable_index,
+            last_index=status.last_index,
+            first_index=status.log_first_index,
+            snapshot_index=status.snapshot_index,
+            log_bytes=status.log_bytes,
+            lag_ms=replica.lag_ms(),
+            time=text(view.time_ms),
+            digest=status.digest,
+        )
+    return json_reply(shown)
+
+
+def _defects(count: int) -> list[str]:
+    return [f"{count} commands met a defect and were refused as `internal`; see the nodes' logs"] if count else []
+
+
+async def list_members(request: Request[ReadQuery, Any]) -> Reply:
+    """The members as this node sees them."""
+    return json_reply(Members(members_of(request.api.replica.status(), request.api.version)))
+
+
+async def agents_status(request: Request[ReadQuery, Any]) -> Reply:
+    """The fleet at a glance."""
+    live = await request.api.live.live_agents(None, LIVE_TIMEOUT_S)
+    by_id = {} if live is None else {agent.agent_id: agent for agent in live.agents}
+    items: list[AgentSummary] = []
+    with request.view() as view:
+        counts = counts_of(view)["agents"]
+        for agent in agent_record.scan(view):
+            if len(items) == AGENTS_SHOWN_MAX:
+                break
+            load = agent_record.load_of(view, agent.number)
+            known = by_id.get(agent.agent_id)
+            items.append(
+                AgentSummary(
+                    agent_id=agent.agent_id,
+                    status=agent_record.status(view, agent),
+                    held=load.held,
+                    max_concurrent=agent.max_concurrent,
+                    completed=load.completed,
+                    failed=load.failed,
+                    free_slots=None if known is None else known.free_slots,
+                    last_seen=None if known is None else text_or_none(known.last_seen_ms),
+                    metrics=msgspec.Raw(known.metrics) if known is not None and known.metrics else None,
+                )
+            )
+    total = sum(counts.values())
+    as_of = None if live is None else text(live.as_of_ms)
+    return json_reply(AgentsStatus(as_of, total, counts, items, total > len(items)))
+
+
+async def performance(request: Request[ReadQuery, Any]) -> Reply:
+    """What the last minute was like."""
+    live = await request.api.live.performance(LIVE_TIMEOUT_S)
+    minute = request.api.part(Minute)
+    with request.view() as view:
+        tasks = counts_of(view)["tasks"]
+    figures = minute.figures()
+    queues = {name: tasks[name] for name in ("pending", "scheduled", "blocked", "assigned", "running")}
+    return json_reply(
+        PerformanceView(
+            as_of=None if live is None else text(live.as_of_ms),
+            window_s=figures.window_s,
+            rates=figures.rates,
+            latency_ms=figures.latency_ms,
+            queues=queues,
+            agents=None if live is None else list(live.agents),
+        )
+    )
+
+
+ROUTES = (
+    Route(
+        "GET", "/api/status/cluster", cluster_status, "Consensus and counts", "cluster:read",
+        query=ReadQuery, reply=ClusterStatus,
+    ),
+    Route(
+        "GET", "/api/status/agents", agents_status, "The fleet at a glance", "agents:read",
+        query=ReadQuery, reply=AgentsStatus,
+    ),
+    Route(
+        "GET", "/api/metrics/performance", performance, "The last minute", "metrics:read",
+        query=ReadQuery, reply=PerformanceView,
+    ),
+    Route(
+        "GET", "/api/cluster/members", list_members, "The members", "cluster:read",
+        query=ReadQuery, reply=Members,
+    ),
+)  # fmt: skip

@@ -1,0 +1,61 @@
+"""Why a task is with nobody, and where it could go: from the leader's memory and the task's record."""
+
+from __future__ import annotations
+
+from cluster.replica import View
+from node.duties.fleet import AgentMemory, Requires, parts, score
+from node.duties.leader_memory import LeaderMemory
+from node.duties.messages import Candidate, ExplainReply, ExplainRequest
+from node.duties.settings import DutySettings
+from node.duties.state_reads import found, project_number
+from statemachine import agent_record, task_record
+
+CANDIDATES_MAX = 20
+
+
+def explain(
+    memory: LeaderMemory, view: View, request: ExplainRequest, now_ms: int, settings: DutySettings
+) -> ExplainReply:
+    """Count all agents by what keeps this task from them, and name the best of the others.
+
+    What keeps it: `project, offline, unresponsive, capability, draining, slots, avoided`. An agent that does not listen
+    may still claim it.
+    """
+    number = project_number(view, request.project)
+    task = None if number is None else task_record.find(view, number, request.task_id)
+    if task is None:
+        return ExplainReply("not_found")
+    wanted = found(task, settings.avoid_ms)
+    avoided = wanted.avoid[0] if wanted.avoid is not None and now_ms < wanted.avoid[1] else None
+    filtered: dict[str, int] = {}
+    fit: list[Candidate] = []
+    for agent in memory.fleet:
+        why = _why_not(memory, agent, request.project, wanted.requires, avoided)
+        if why is not None:
+            filtered[why] = filtered.get(why, 0) + 1
+            continue
+        used = memory.fleet.slots_used(agent)
+        part = parts(agent, wanted.requires, used)
+        part["listening"] = float(memory.fleet.listening(agent, memory.clock.now_s()))
+        fit.append(Candidate(agent.agent_id, score(agent, wanted.requires, used), part))
+    fit.sort(key=lambda candidate: (-candidate.parts["listening"], -candidate.score, candidate.agent_id))
+    return ExplainReply("", len(memory.fleet), filtered, tuple(fit[:CANDIDATES_MAX]))
+
+
+def _why_not(
+    memory: LeaderMemory, agent: AgentMemory, project: str, requires: Requires, avoided: str | None
+) -> str | None:
+    """The first thing that keeps the task from the agent, most lasting first."""
+    if not agent.serves(project):
+        return "project"
+    if agent.liveness != agent_record.ONLINE:
+        return agent.liveness
+    if not agent.can(requires):
+        return "capability"
+    if agent.draining:
+        return "draining"
+    if not memory.fleet.slots_free(agent):
+        return "slots"
+    if agent.agent_id == avoided:
+        return "avoided"
+    return None

@@ -1,0 +1,99 @@
+"""Who holds which task, and until when: the leader's memory of offers and leases. None of it is replicated."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+
+TaskKey = tuple[str, str]
+"""(project, task id)."""
+
+
+class Holding:
+    """One task held by an agent: offered (`assigned`), `running`, or ended but not given back yet (its slot is kept).
+
+    `term_s` is the full lease (or offer time), `deadline_s` lease time. `fraction` is in ten-thousandths.
+    """
+
+    __slots__ = ("agent_id", "attempt", "deadline_s", "fraction", "key", "message", "order", "status", "term_s")
+
+    def __init__(
+        self, key: TaskKey, agent_id: str, attempt: int, status: str, *, term_s: float, deadline_s: float
+    ) -> None:
+        self.key = key
+        self.agent_id = agent_id
+        self.attempt = attempt
+        self.status = status
+        self.term_s = term_s
+        self.deadline_s = deadline_s
+        self.fraction: int | None = None
+        self.message: str | None = None
+        self.order = 0
+
+
+class Holdings:
+    """All holdings, by task and by agent, and the order in which they run out."""
+
+    def __init__(self) -> None:
+        self._by_task: dict[TaskKey, Holding] = {}
+        self._by_agent: dict[str, dict[TaskKey, Holding]] = {}
+        self._due: list[tuple[float, int, Holding]] = []
+        self._order = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._by_task)
+
+    def get(self, key: TaskKey) -> Holding | None:
+        """The holding of a task."""
+        return self._by_task.get(key)
+
+    def of_agent(self, agent_id: str) -> list[Holding]:
+        """What an agent holds."""
+        return list(self._by_agent.get(agent_id, {}).values())
+
+    def slots_used(self, agent_id: str) -> int:
+        """How many slots an agent's holdings take."""
+        return len(self._by_agent.get(agent_id, ()))
+
+    def put(self, holding: Holding) -> None:
+        """Remember a holding; what was known of its task before is forgotten."""
+        self.drop(holding.key)
+        self._by_task[holding.key] = holding
+        self._by_agent.setdefault(holding.agent_id, {})[holding.key] = holding
+        self.push(holding)
+
+    def drop(self, key: TaskKey) -> Holding | None:
+        """The task is held by nobody any more."""
+        holding = self._by_task.pop(key, None)
+        if holding is not None:
+            held = self._by_agent[holding.agent_id]
+            del held[key]
+            if not held:
+                del self._by_agent[holding.agent_id]
+        return holding
+
+    def push(self, holding: Holding) -> None:
+        """Queue a holding for its deadline; a later renewal costs nothing until then."""
+        holding.order = next(self._order)
+        heapq.heappush(self._due, (holding.deadline_s, holding.order, holding))
+
+    def due(self, now_s: float, count_max: int) -> list[Holding]:
+        """Take up to `count_max` holdings whose time is over. The caller decides on each, or pushes it again."""
+        found: list[Holding] = []
+        while self._due and self._due[0][0] <= now_s and len(found) < count_max:
+            _, order, holding = heapq.heappop(self._due)
+            if self._by_task.get(holding.key) is not holding or order != holding.order:
+                continue
+            if holding.deadline_s > now_s:
+                self.push(holding)
+            else:
+                found.append(holding)
+        return found
+
+    def any_due(self, now_s: float) -> bool:
+        """Whether `due` has something to look at."""
+        return bool(self._due) and self._due[0][0] <= now_s
+
+    def __iter__(self) -> Iterator[Holding]:
+        return iter(list(self._by_task.values()))

@@ -1,0 +1,213 @@
+"""Everything the leader remembers beside the replicated state, and how it follows that state.
+
+It is built from the state when this node becomes leader, with a full fresh term for every lease and agent, and follows
+the notices of applied entries from then on. What a notice does not say is read from the state; since the state may
+already be ahead of the notice, records are taken as they are found: memory converges, whatever order it hears of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+
+from cluster.replica import Notice, View
+from node.duties import state_reads
+from node.duties.fleet import AgentMemory, Fleet
+from node.duties.holdings import Holding, Holdings, TaskKey
+from node.duties.lease_clock import LeaseClock
+from node.duties.pending import Found, PendingTasks
+from node.duties.settings import DutySettings
+from node.duties.tracks import Tracks
+from statemachine import agent_record, task_queries, task_record
+from statemachine.agent_record import Agent
+from statemachine.changes import Change
+from statemachine.task_record import Task
+from statemachine.task_states import TaskState
+
+OpenView = Callable[[], AbstractContextManager[View]]
+
+
+class LeaderMemory:
+    """Agents, holdings and pending tasks of one term of leadership."""
+
+    def __init__(self, open_view: OpenView, clock: LeaseClock, settings: DutySettings) -> None:
+        self._open_view = open_view
+        self._settings = settings
+        self._project_numbers: dict[str, int] = {}
+        self.clock = clock
+        self.holdings = Holdings()
+        self.fleet = Fleet(self.holdings)
+        self.tracks = Tracks()
+        self.pending = PendingTasks(
+            self._scan, lane_tasks_max=settings.lane_tasks_max, scan_tasks_max=settings.scan_tasks_max
+        )
+        self.revived: dict[str, AgentMemory] = {}
+        self.rebuild()
+
+    # --- built from the state ---------------------------------------------------------------------------------------
+
+    def rebuild(self) -> None:
+        """Read agents, held tasks and the names of queues. Every term begins anew, one fallback time longer."""
+        grace_s = self._settings.fallback_ms / 1000
+        with self._open_view() as view:
+            for agent in agent_record.scan(view):
+                self._see_agent(agent, grace_s)
+            for _, task in task_queries.held(view):
+                self._see_task(task, grace_s)
+            for project, queue in state_reads.pending_queues(view):
+                self.pending.news(project, queue)
+
+    def patience_s(self) -> float:
+        """How long an agent may be silent."""
+        return self.interval_ms() * self._settings.heartbeats_missed_max / 1000
+
+    def interval_ms(self) -> int:
+        """How often agents are asked to call."""
+        return self._settings.interval_ms(len(self.fleet))
+
+    # --- following the state ----------------------------------------------------------------------------------------
+
+    def follow(self, notice: Notice) -> None:
+        """Take in what an entry changed."""
+        if notice.gap:
+            self._forget()
+            self.rebuild()
+            return
+        changed: dict[TaskKey, None] = {}
+        agents: dict[str, None] = {}
+        for change in notice.changes:
+            if change.resource == "task":
+                if not self._follow_quickly(change):
+                    changed[change.project, change.resource_id] = None
+            elif change.resource == "agent":
+                agents[change.resource_id] = None
+        if changed or agents:
+            self.refresh(changed, agents)
+
+    def refresh(self, tasks: Iterable[TaskKey], agent_ids: Iterable[str]) -> None:
+        """Take these as the state shows them now."""
+        with self._open_view() as view:
+            for agent_id in agent_ids:
+                self._read_agent(view, agent_id)
+            for key in tasks:
+                self._read_task(view, key)
+
+    def _forget(self) -> None:
+        for holding in self.holdings:
+            self.holdings.drop(holding.key)
+        self.pending.clear()
+        for agent in self.fleet:
+            if agent.poll is None:
+                self.fleet.drop(agent.agent_id)
+
+    def _follow_quickly(self, change: Change) -> bool:
+        """Whether the change says everything there is to know; new tasks above all must cost nearly nothing."""
+        data = change.data
+        if data is None:
+            return False
+        to, key = data.get("to"), (change.project, change.resource_id)
+        if change.type == "task.created":
+            if to == TaskState.PENDING:
+                self.pending.news(change.project, change.topics[0].removeprefix("queue."))
+            return True
+        agent_id = data.get("agent_id")
+        if data.get("from") == TaskState.RUNNING and agent_id is not None:
+            self._track(agent_id, to)
+        if to in (TaskState.COMPLETED, TaskState.SCHEDULED, TaskState.FAILED, TaskState.BLOCKED):
+            self.pending.drop(key)
+            self.holdings.drop(key)
+            return True
+        if to == TaskState.RUNNING and agent_id is not None and data.get("from") != TaskState.RUNNING:
+            self._took_work(agent_id)
+        return False
+
+    def _track(self, agent_id: str, to: object) -> None:
+        if to == TaskState.COMPLETED:
+            self.tracks.add(agent_id, self.clock.now_s(), completed=1)
+        elif to == TaskState.FAILED:
+            self.tracks.add(agent_id, self.clock.now_s(), failed=1)
+        elif to == TaskState.SCHEDULED:
+            self.tracks.add(agent_id, self.clock.now_s(), failed=1, retried=1)
+
+    def _took_work(self, agent_id: str) -> None:
+        agent = self.fleet.get(agent_id)
+        if agent is None:
+            return
+        agent.offers_missed = 0
+        if agent.liveness != agent_record.ONLINE:
+            self.revived[agent_id] = agent
+
+    def _read_task(self, view: View, key: TaskKey) -> None:
+        number = self._project_number(view, key[0])
+        task = None if number is None else task_record.find(view, number, key[1])
+        if task is None:
+            self.pending.drop(key)
+            self.holdings.drop(key)
+        else:
+            self._see_task(task, 0.0)
+
+    def _see_task(self, task: Task, grace_s: float) -> None:
+        key = (task.project, task.task_id)
+        if task.status is TaskState.PENDING:
+            self.holdings.drop(key)
+            found = state_reads.found(task, self._settings.avoid_ms)
+            self.pending.put(task.project, task.queue, task.priority, found)
+            return
+        self.pending.drop(key)
+        if not task.holder_no or task.agent_id is None:
+            self.holdings.drop(key)
+            return
+        known = self.holdings.get(key)
+        same = known is not None and (known.agent_id, known.attempt) == (task.agent_id, task.attempt)
+        if known is not None and same and (known.status == task.status or task.status is not TaskState.RUNNING):
+            # Progress with a checkpoint, or stopped by decree: the lease goes on as it was.
+            known.status = task.status
+            known.fraction = known.message = None
+            return
+        term_s = task.grant_ms / 1000
+        deadline_s = self.clock.now_s() + term_s + grace_s
+        holding = Holding(key, task.agent_id, task.attempt, task.status, term_s=term_s, deadline_s=deadline_s)
+        self.holdings.put(holding)
+
+    def _read_agent(self, view: View, agent_id: str) -> None:
+        agent = agent_record.find(view, agent_id)
+        if agent is None:
+            self.fleet.drop(agent_id)
+            self.tracks.drop(agent_id)
+        else:
+            self._see_agent(agent, 0.0)
+
+    def _see_agent(self, agent: Agent, grace_s: float) -> None:
+        known = self.fleet.get(agent.agent_id)
+        fresh = AgentMemory(
+            agent.agent_id,
+            agent.epoch,
+            agent.liveness,
+            agent.draining,
+            agent.max_concurrent,
+            {capability.name: capability.proficiency for capability in agent.capabilities},
+            frozenset(agent.projects),
+            seen_s=self.clock.now_s() + grace_s,
+        )
+        if known is not None and known.epoch == agent.epoch:
+            fresh.carry_over(known)
+        self.fleet.put(fresh)
+
+    # --- reading the state ------------------------------------------------------------------------------------------
+
+    def _project_number(self, view: View, project: str) -> int | None:
+        number = self._project_numbers.get(project)
+        if number is None:
+            number = state_reads.project_number(view, project)
+            if number is not None:
+                self._project_numbers[project] = number
+        return number
+
+    def _scan(self, project: str, queue: str, priority: int, least: int, count_max: int) -> Sequence[Found]:
+        with self._open_view() as view:
+            number = self._project_number(view, project)
+            if number is None:
+                return ()
+            return state_reads.pending_from(
+                view, (number, queue, priority), least, count_max, avoid_ms=self._settings.avoid_ms
+            )

@@ -1,0 +1,248 @@
+"""One term of leadership at work: memory, and the duties that propose what it, the state and time call for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from cluster.replica import NotCommittedError, Notice, OutcomeUnknownError, Replica
+from node.duties import expiry, timers
+from node.duties.clock import Clock
+from node.duties.dispatch import Demand, Dispatcher
+from node.duties.fleet import AgentMemory
+from node.duties.frames import frame
+from node.duties.leader_memory import LeaderMemory
+from node.duties.lease_clock import LeaseClock
+from node.duties.pending import PendingTask
+from node.duties.poll_ends import PollEnds
+from node.duties.pump import Pump, Step
+from node.duties.settings import DutySettings
+from statemachine import agent_record
+from statemachine.commands import Offer, OfferTasks
+from statemachine.outcome import Outcome
+
+PROPOSE_TIMEOUT_S = 5.0
+
+
+class Leadership:
+    """Starts to work when made, stops at once when closed. Nothing in here outlives its term."""
+
+    def __init__(self, replica: Replica, clock: Clock, settings: DutySettings) -> None:
+        self._replica = replica
+        self._clock = clock
+        self._settings = settings
+        self._lease_clock = LeaseClock(
+            clock,
+            replica.leadership_confirmed_s,
+            tick_ms=settings.tick_ms,
+            late_tick_ms=settings.late_tick_ms,
+            fallback_ms=settings.fallback_ms,
+            on_tick=self._on_tick,
+        )
+        self.poll_ends = PollEnds(clock)
+        self.memory = LeaderMemory(replica.view, self._lease_clock, settings)
+        self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet)
+        self._wanted: dict[str, tuple[AgentMemory, str]] = {}
+        self._claims: dict[Demand, None] = {}
+        self._closed = False
+        self._dispatch = self._pump("dispatch", self._dispatch_step)
+        self._expire = self._pump("expire", self._expire_step)
+        self._timers = self._pump("timers", self._timers_step)
+        self._liveness = self._pump("liveness", self._liveness_step)
+        self._lease_clock.start()
+        self._timers.wake()
+
+    def _pump(self, name: str, step: Step) -> Pump:
+        return Pump(name, self._clock, step, retry_ms=self._settings.retry_ms)
+
+    @property
+    def believable(self) -> bool:
+        """Whether this memory may be answered from."""
+        return self._lease_clock.believable
+
+    def close(self) -> None:
+        """The term is over."""
+        self._closed = True
+        self._lease_clock.stop()
+        for pump in (self._dispatch, self._expire, self._timers, self._liveness):
+            pump.close()
+        for demand in list(self._claims):
+            self._answer(demand)
+        self.poll_ends.close()
+
+    # --- what wakes the duties --------------------------------------------------------------------------------------
+
+    def on_notice(self, notice: Notice) -> None:
+        """An entry was applied here."""
+        memory = self.memory
+        memory.follow(notice)
+        while memory.revived:
+            _, agent = memory.revived.popitem()
+            self.want(agent, agent_record.ONLINE)
+        if notice.changes or notice.gap:
+            self.work_changed()
+            self._timers.wake()
+
+    def _on_tick(self) -> None:
+        memory = self.memory
+        if not self.believable:
+            return
+        for agent in expiry.silent(memory):
+            self.want(agent, agent_record.OFFLINE)
+        for agent in expiry.on_probation(memory, self._settings):
+            self.want(agent, agent_record.ONLINE)
+        if memory.holdings.any_due(self._lease_clock.now_s()):
+            self._expire.wake()
+        memory.pending.lapse(self._lease_clock.now_s())
+        if len(memory.pending):
+            # Beside what was reserved in vain, agents that were avoided for a while may be offered a task again.
+            self.work_changed()
+
+    def work_changed(self) -> None:
+        """Tasks, slots or listeners changed: somebody may get something."""
+        if self._claims or self.memory.fleet.anyone_listening:
+            self._dispatch.wake()
+
+    def want(self, agent: AgentMemory, liveness: str) -> None:
+        """An agent became something else."""
+        if agent.liveness == liveness:
+            self._wanted.pop(agent.agent_id, None)
+        else:
+            self._wanted[agent.agent_id] = (agent, liveness)
+            self._liveness.wake()
+
+    # --- the duties -------------------------------------------------------------------------------------------------
+
+    async def _dispatch_step(self) -> float | None:
+        memory, settings = self.memory, self._settings
+        if not self.believable:
+            return settings.retry_ms / 1000
+        claims = [demand for demand in list(self._claims) if self._still_asks(demand)]
+        polls = [Demand(agent, agent.max_concurrent) for agent in memory.fleet.ready(self._lease_clock.now_s())]
+        matched = self._match([*claims, *polls])
+        for demand in claims:
+            if demand.taken:
+                self._answer(demand)
+        offers = [(task, demand.agent) for task, demand in matched if not demand.claims]
+        if offers and not await self._offer(offers):
+            return settings.retry_ms / 1000
+        return 0 if memory.pending.unfinished or len(matched) >= settings.offers_per_batch else None
+
+    def _still_asks(self, demand: Demand) -> bool:
+        agent = self.memory.fleet.get(demand.agent.agent_id)
+        if agent is None or agent.epoch != demand.agent.epoch:
+            self._answer(demand)
+            return False
+        demand.agent = agent
+        return True
+
+    def _match(self, demands: list[Demand]) -> list[tuple[PendingTask, Demand]]:
+        return self._dispatcher.match(
+            demands,
+            now_ms=self._replica.now_ms(),
+            reserve_until_s=self._lease_clock.now_s() + self._settings.reservation_ms / 1000,
+            tasks_max=self._settings.offers_per_batch,
+        )
+
+    async def _offer(self, offers: list[tuple[PendingTask, AgentMemory]]) -> bool:
+        """Propose offers; whether any was made. What is passed over shows that memory erred: it is read anew."""
+        items = tuple(
+            Offer(task.key[1], task.key[0], task.attempt, agent.agent_id, agent.epoch) for task, agent in offers
+        )
+        try:
+            outcomes = await self._propose([frame(OfferTasks(items, self._settings.offer_timeout_ms))])
+        finally:
+            # What was accepted is pending no more; the rest can be had again.
+            for task, _ in offers:
+                self.memory.pending.unreserve(task)
+        results = outcomes[0].items
+        if len(results) != len(offers):
+            return False
+        passed = [offer for offer, item in zip(offers, results, strict=True) if item.status == 0]
+        self.memory.refresh([task.key for task, _ in passed], [agent.agent_id for _, agent in passed])
+        return len(passed) < len(offers)
+
+    async def _expire_step(self) -> float | None:
+        if not self.believable:
+            return self._settings.retry_ms / 1000
+        expired = expiry.take_expired(self.memory, self._settings.expired_per_batch)
+        frames = expired.frames()
+        if not frames:
+            return None
+        try:
+            await self._propose(frames)
+        finally:
+            expiry.put_back(self.memory, expired)
+        for agent in expiry.count_misses(self.memory, expired.offers, self._settings):
+            self.want(agent, agent_record.UNRESPONSIVE)
+        return None
+
+    async def _timers_step(self) -> float | None:
+        now_ms = self._replica.now_ms()
+        with self._replica.view() as view:
+            frames = timers.due_frames(view, now_ms, self._settings.expired_per_batch)
+            due_ms = timers.next_due_ms(view)
+        if not frames:
+            return None if due_ms is None else max(due_ms - now_ms, 1) / 1000
+        await self._propose(frames)
+        with self._replica.view() as view:
+            due_ms = timers.next_due_ms(view)
+        if due_ms is None:
+            return None
+        wait_ms = due_ms - now_ms
+        if due_ms and wait_ms <= 0:
+            # The entry's time may be a little behind this clock: what it left is due again in a moment, not at once.
+            return self._settings.retry_ms / 1000
+        return max(wait_ms, 0) / 1000
+
+    async def _liveness_step(self) -> float | None:
+        if not self.believable:
+            return self._settings.retry_ms / 1000
+        wanted, self._wanted = self._wanted, {}
+        frames = expiry.liveness_frames(wanted)
+        if frames:
+            try:
+                await self._propose(frames)
+            except (NotCommittedError, OutcomeUnknownError):
+                self._wanted = {**wanted, **self._wanted}
+                raise
+        return None
+
+    async def _propose(self, frames: list[bytes]) -> list[Outcome]:
+        return await self._replica.propose(frames, PROPOSE_TIMEOUT_S)
+
+    # --- claims -----------------------------------------------------------------------------------------------------
+
+    async def claim(self, demand: Demand, wait_s: float) -> tuple[str, ...]:
+        """Ids of tasks that are kept for this demand for a moment; waits for them up to `wait_s`."""
+        while not self._closed:
+            self._match([demand])
+            if demand.taken or not self.memory.pending.unfinished:
+                break
+            await asyncio.sleep(0)
+        if not demand.taken and wait_s > 0 and not self._closed:
+            return await self._wait_for_work(demand, wait_s)
+        return tuple(task.key[1] for task in demand.taken)
+
+    async def _wait_for_work(self, demand: Demand, wait_s: float) -> tuple[str, ...]:
+        answer: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
+        demand.answer = answer
+        self._claims[demand] = None
+        timer = self._clock.call_at(self._clock.monotonic_s() + wait_s, lambda: self._answer(demand))
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+            self._claims.pop(demand, None)
+
+    @property
+    def claims_waiting(self) -> int:
+        """How many claims wait for work."""
+        return len(self._claims)
+
+    def _answer(self, demand: Demand) -> None:
+        self._claims.pop(demand, None)
+        if demand.answer is not None and not demand.answer.done():
+            demand.answer.set_result(tuple(task.key[1] for task in demand.taken))
+        else:
+            for task in demand.taken:
+                self.memory.pending.unreserve(task)

@@ -1,0 +1,295 @@
+"""Heartbeat long-polls of the agents that call this node.
+
+A poll is opened at the leader, so that offers go to whoever listens, and waits here for what this node's own state
+shows of the agent: every offer, cancellation and loss is a replicated change. One agent has one poll; a newer one
+ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cluster.replica import CallFailedError, NotCommittedError, Notice, Replica
+from node.duties import agent_news
+from node.duties.agent_news import AgentNews, NewsKey
+from node.duties.clock import Clock, Timer
+from node.duties.leader_calls import LeaderCalls
+from node.duties.messages import Beat, BeatAnswer, Running
+from node.duties.pump import Pump
+from node.duties.settings import DutySettings
+from statemachine import agent_record
+from statemachine.agent_record import Agent
+
+
+class UnknownAgentError(Exception):
+    """There is no agent of that id."""
+
+
+class StaleEpochError(Exception):
+    """The agent is at another epoch: whoever called is not it any more."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__(f"the agent is at epoch {epoch}")
+        self.epoch = epoch
+
+
+class ClientGoneError(Exception):
+    """Whoever polled has hung up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One heartbeat. `metrics` is JSON; `on_lost` tells when the client hangs up."""
+
+    agent_id: str
+    epoch: int
+    project: str
+    wait_ms: int
+    metrics: bytes | None
+    running: tuple[Running, ...]
+    on_lost: Callable[[Callable[[], None]], Callable[[], None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """A heartbeat that can be answered. `superseded`: by a newer poll, so the answer is empty."""
+
+    answer: BeatAnswer
+    superseded: bool = False
+
+
+class _Poll:
+    """An open poll. It is woken when the agent may have news."""
+
+    __slots__ = ("announced", "call", "ended", "number", "superseded", "until_s", "woken")
+
+    def __init__(self, number: int, call: Call, until_s: float) -> None:
+        self.number = number
+        self.call = call
+        self.until_s = until_s
+        self.announced = True
+        self.superseded = False
+        self.ended: Exception | None = None
+        self.woken = asyncio.Event()
+
+    def end(self, error: Exception) -> None:
+        self.ended = error
+        self.woken.set()
+
+
+class Polls:
+    """All open polls of this node, and what their agents were told lately."""
+
+    def __init__(self, replica: Replica, calls: LeaderCalls, clock: Clock, settings: DutySettings) -> None:
+        self._replica = replica
+        self._calls = calls
+        self._clock = clock
+        self._settings = settings
+        self._open: dict[str, _Poll] = {}
+        self._told: dict[str, dict[NewsKey, float]] = {}
+        self._numbers = itertools.count(1)
+        self._announce = Pump("announce", clock, self._announce_step, retry_ms=settings.retry_ms)
+        self._ends = Pump("poll ends", clock, self._ends_step, retry_ms=settings.retry_ms)
+        self._unsubscribe = replica.subscribe(self._on_notice)
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    # --- one heartbeat ----------------------------------------------------------------------------------------------
+
+    async def attend(self, call: Call) -> Attended:
+        """Take in a heartbeat and, with `wait_ms`, wait for news or the end of the time.
+
+        Raises UnknownAgentError, StaleEpochError, ClientGoneError, CallFailedError, NotCommittedError.
+        """
+        if self._closed:
+            raise NotCommittedError("shutting_down", "this node is stopping; ask another one")
+        await self._check(call)
+        retell_s = self._news_s(call)
+        if call.wait_ms == 0 or retell_s == 0:
+            return Attended(await self._beat(call, Beat(call.agent_id, call.epoch, call.running, call.metrics)))
+        poll = _Poll(next(self._numbers), call, self._clock.monotonic_s() + call.wait_ms / 1000)
+        older = self._open.get(call.agent_id)
+        if older is not None:
+            older.superseded = True
+            older.woken.set()
+        self._open[call.agent_id] = poll
+        self._ends.wake()
+        stop_listening = call.on_lost(lambda: poll.end(ClientGoneError()))
+        try:
+            answer = await self._wait(poll)
+        except BaseException:
+            self._hang_up(poll)
+            raise
+        finally:
+            stop_listening()
+            if self._open.get(call.agent_id) is poll:
+                del self._open[call.agent_id]
+        return Attended(answer, poll.superseded)
+
+    async def _check(self, call: Call) -> None:
+        """The agent, its epoch, and that nothing it says to run seems lost only because this node is behind."""
+        try:
+            if not self._news(call).lost:
+                return
+        except (UnknownAgentError, StaleEpochError):
+            pass
+        await self._replica.read_barrier(self._settings.leader_call_ms / 1000)
+        self._news(call)
+
+    async def _wait(self, poll: _Poll) -> BeatAnswer:
+        call = poll.call
+        opened = Beat(call.agent_id, call.epoch, call.running, call.metrics, (poll.number, call.wait_ms))
+        answer = await self._beat(call, opened)
+        timer: Timer | None = None
+        try:
+            while not poll.superseded:
+                now_s = self._clock.monotonic_s()
+                retell_s = self._news_s(call)
+                if poll.ended is not None:
+                    raise poll.ended
+                if now_s >= poll.until_s or retell_s == 0:
+                    break
+                poll.woken.clear()
+                wake_s = poll.until_s if retell_s is None else min(poll.until_s, now_s + retell_s)
+                timer = self._clock.call_at(wake_s, poll.woken.set)
+                await poll.woken.wait()
+                timer.cancel()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if poll.superseded:
+            return answer
+        closing = Beat(call.agent_id, call.epoch, call.running, closed=poll.number)
+        try:
+            return await self._beat(call, closing)
+        except CallFailedError:
+            # The news is true without the leader; leases were renewed at arrival.
+            return answer
+
+    async def _beat(self, call: Call, beat: Beat) -> BeatAnswer:
+        """The leader's answer; it may be behind this node by a moment, so its no is checked before it is believed."""
+        answer = await self._calls.beat(beat)
+        if answer.code:
+            await self._replica.read_barrier(self._settings.leader_call_ms / 1000)
+            self._news(call)
+            answer = await self._calls.beat(beat)
+        if answer.code == "not_found":
+            raise UnknownAgentError
+        if answer.code:
+            raise StaleEpochError(answer.epoch)
+        return answer
+
+    def _hang_up(self, poll: _Poll) -> None:
+        """Tell the leader, if it can be told, that nobody listens any more."""
+        beat = Beat(poll.call.agent_id, poll.call.epoch, closed=poll.number)
+        task = asyncio.ensure_future(self._calls.beat(beat))
+        task.add_done_callback(_ignore)
+
+    # --- news -------------------------------------------------------------------------------------------------------
+
+    def _news(self, call: Call) -> AgentNews:
+        with self._replica.view() as view:
+            agent = agent_record.find(view, call.agent_id)
+            if agent is None:
+                raise UnknownAgentError
+            if agent.epoch != call.epoch:
+                raise StaleEpochError(agent.epoch)
+            return agent_news.read(view, agent, call.running, call.project)
+
+    def _news_s(self, call: Call) -> float | None:
+        """In how many seconds there is something to tell: 0 for now, None for nothing.
+
+        What was told a moment ago is told again only after `retell_ms`: an agent that polls while it is still acting on
+        what it heard does not spin, one that did not get the answer hears it again.
+        """
+        told = self._told.get(call.agent_id, {})
+        keys = self._news(call).keys()
+        if not keys:
+            return None
+        now_s = self._clock.monotonic_s()
+        again_s = self._settings.retell_ms / 1000
+        return max(0.0, min(told.get(key, -again_s) + again_s - now_s for key in keys))
+
+    def told(self, agent: Agent, keys: Sequence[NewsKey]) -> None:
+        """The agent was told this just now."""
+        if keys:
+            self._told[agent.agent_id] = dict.fromkeys(keys, self._clock.monotonic_s())
+        else:
+            self._told.pop(agent.agent_id, None)
+
+    def _on_notice(self, notice: Notice) -> None:
+        if not self._open:
+            return
+        if notice.gap:
+            for poll in self._open.values():
+                poll.woken.set()
+            return
+        for change in notice.changes:
+            if change.resource == "agent":
+                self._wake(change.resource_id)
+            for topic in change.topics:
+                if topic.startswith("agent."):
+                    self._wake(topic[6:])
+
+    def _wake(self, agent_id: str) -> None:
+        poll = self._open.get(agent_id)
+        if poll is not None:
+            poll.woken.set()
+
+    # --- the leader -------------------------------------------------------------------------------------------------
+
+    def on_role_change(self) -> None:
+        """Another leader knows nothing of the polls that are open here."""
+        for poll in self._open.values():
+            poll.announced = False
+        self._announce.wake()
+        self._ends.wake()
+
+    async def _announce_step(self) -> float | None:
+        polls = [poll for poll in self._open.values() if not poll.announced]
+        beats = [self._calls.beat(self._opening(poll)) for poll in polls]
+        results = await asyncio.gather(*beats, return_exceptions=True)
+        for poll, result in zip(polls, results, strict=True):
+            if isinstance(result, BeatAnswer):
+                poll.announced = True
+                if result.code:
+                    poll.woken.set()
+        return None if all(poll.announced for poll in polls) else self._settings.retry_ms / 1000
+
+    def _opening(self, poll: _Poll) -> Beat:
+        left_ms = max(0, round((poll.until_s - self._clock.monotonic_s()) * 1000))
+        return Beat(poll.call.agent_id, poll.call.epoch, poll.call.running, None, (poll.number, left_ms))
+
+    async def _ends_step(self) -> float | None:
+        """Ask for polls that were ended by newer ones at other nodes, as long as any is open here."""
+        if not self._open:
+            return None
+        try:
+            reply = await self._calls.polls(self._settings.claim_slice_ms)
+        except CallFailedError:
+            return self._settings.retry_ms / 1000
+        ended = set(reply.superseded)
+        for poll in self._open.values():
+            if poll.number in ended:
+                poll.superseded = True
+                poll.woken.set()
+        return 0
+
+    def close(self) -> None:
+        """End every poll; the agents go to another node."""
+        self._closed = True
+        self._unsubscribe()
+        self._announce.close()
+        self._ends.close()
+        for poll in self._open.values():
+            poll.end(NotCommittedError("shutting_down", "this node is stopping; ask another one"))
+
+
+def _ignore(task: asyncio.Future[BeatAnswer]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,44 @@
+"""What the duties are started with: durations in milliseconds, and the bounds of what a leader remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class DutySettings:
+    """Defaults are what a fleet of some thousand agents needs; tests and operators may change each.
+
+    `fallback_ms` must be the cluster's own (`cluster.settings.Timings`): memory is believed no longer than that.
+    """
+
+    fallback_ms: int = 600
+    late_tick_ms: int = 200
+    tick_ms: int = 500
+
+    offer_timeout_ms: int = 5_000
+    offer_misses_max: int = 3
+    avoid_ms: int = 30_000
+    unresponsive_retry_ms: int = 60_000
+    offers_per_batch: int = 128
+    expired_per_batch: int = 256
+    reservation_ms: int = 3_000
+
+    heartbeat_interval_ms: int = 5_000
+    heartbeats_per_second_max: int = 200
+    heartbeats_missed_max: int = 3
+
+    claim_slice_ms: int = 10_000
+    poll_grace_ms: int = 2_000
+    retell_ms: int = 1_000
+    claims_waiting_max: int = 20_000
+    leader_call_ms: int = 2_000
+    retry_ms: int = 100
+
+    lane_tasks_max: int = 4_096
+    scan_tasks_max: int = 1_024
+    metrics_bytes_max: int = 16 << 10
+
+    def interval_ms(self, agent_count: int) -> int:
+        """How often an agent should call, so that the whole fleet stays below `heartbeats_per_second_max`."""
+        return max(self.heartbeat_interval_ms, agent_count * 1000 // self.heartbeats_per_second_max)

@@ -1,0 +1,1 @@
+"""What operators run: the `hive` command line, local clusters, the demonstration, benchmarks."""

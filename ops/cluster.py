@@ -1,0 +1,51 @@
+"""`hive members`, `hive transfer-leadership`, `hive snapshot`: the cluster as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ops.connection import Hive, connected
+
+COLUMNS = {
+    "NODE": "node_id",
+    "ROLE": "role",
+    "VOTER": "voter",
+    "CONNECTED": "connected",
+    "PEER ADDRESS": "peer_address",
+    "HTTP ADDRESS": "http_address",
+    "MATCH INDEX": "match_index",
+    "LAG": "lag_entries",
+    "LAST CONTACT MS": "last_contact_ms",
+    "VERSION": "version",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command("members")(members)
+    app.command("transfer-leadership")(transfer_leadership)
+    app.command("snapshot")(snapshot)
+
+
+@connected
+async def members(hive: Hive) -> None:
+    """List the members as the asked node sees them."""
+    hive.show_all(await hive.client.cluster.members(), None, COLUMNS)
+
+
+@connected
+async def transfer_leadership(
+    hive: Hive,
+    to: Annotated[str | None, typer.Option("--to", help="[default: the best placed member]")] = None,
+) -> None:
+    """Hand leadership to another member."""
+    reply = await hive.client.cluster.transfer_leadership(to)
+    hive.show(reply, tuple(reply.raw))
+
+
+@connected
+async def snapshot(hive: Hive) -> None:
+    """Take a snapshot now and compact the log behind it."""
+    reply = await hive.client.cluster.snapshot()
+    hive.show(reply, tuple(reply.raw))

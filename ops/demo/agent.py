@@ -1,0 +1,122 @@
+"""One agent process: takes tasks it is able to do, does them, and writes its steps to a session.
+
+Each result is recorded together with an event in the run's session, in one step of the cluster: whoever counts these
+events counts results, independently of what the tasks themselves say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hive_client import Client, Completion, NonRetryable, TaskContext, Worker
+
+from ops.demo.agents import steps_session
+from ops.demo.plan import LINT, OUTLINE, REPORT
+from ops.demo.tally import Tally, merge
+from ops.demo.work import SourceGoneError, Work, lint_file, outline_file
+
+RECORDED = "custom.demo.result_recorded"
+STARTED = "custom.demo.started"
+FOUND = "custom.demo.found"
+
+# Results are asked for by id in the query string, whose length is bounded.
+IDS_PER_REQUEST = 50
+
+
+def main() -> None:
+    options = _parse()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # What Python thinks of the files' escapes is not this program's output.
+    warnings.simplefilter("ignore", SyntaxWarning)
+    asyncio.run(run_agent(options))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="ops.demo.agent", description="One agent of the demonstration.")
+    for name in ("--agent-id", "--run-id", "--endpoints", "--capabilities"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--root", required=True, type=Path)
+    parser.add_argument("--max-concurrent", type=int, default=4)
+    return parser.parse_args()
+
+
+async def run_agent(options: argparse.Namespace) -> None:
+    """Work until SIGTERM."""
+    capabilities = options.capabilities.split(",")
+    session_id = steps_session(options.run_id, options.agent_id)
+    async with Client(options.endpoints) as client:
+        await client.sessions.create(session_id=session_id, title=f"Steps of {options.agent_id}")
+        worker = Worker(
+            client,
+            agent_id=options.agent_id,
+            max_concurrent=options.max_concurrent,
+            capabilities=[{"name": name} for name in capabilities],
+            specialization=", ".join(capabilities),
+        )
+        add_handlers(worker, capabilities, options.root, session_id)
+        await worker.run()
+
+
+def add_handlers(worker: Worker, capabilities: list[str], root: Path, session_id: str) -> None:
+    """The handlers for what this agent is able to do."""
+    files: dict[str, Callable[[Path, str], Work]] = {OUTLINE: outline_file, LINT: lint_file}
+    for name in capabilities:
+        if name in files:
+            worker.task(name)(_file_handler(files[name], root, session_id))
+    if REPORT in capabilities:
+
+        @worker.task(REPORT)
+        async def report(context: TaskContext) -> Completion:
+            await context.session_append(STARTED, {"over": len(context.dependencies)}, session_id=session_id)
+            return recorded(context, merge(await _tallies(context)))
+
+
+def _file_handler(work_on: Callable[[Path, str], Work], root: Path, session_id: str) -> Callable[[TaskContext], Any]:
+    async def handle(context: TaskContext) -> Completion:
+        path = str(context.payload["path"])
+        await context.session_append(STARTED, {"path": path, "type": context.task.type}, session_id=session_id)
+        try:
+            # Parsing takes up to a second; heartbeats must not wait for it.
+            work = await asyncio.to_thread(work_on, root, path)
+        except SourceGoneError as error:
+            raise NonRetryable(str(error)) from error
+        await context.session_append(FOUND, work.details, session_id=session_id)
+        return recorded(context, work.tally)
+
+    return handle
+
+
+def recorded(context: TaskContext, tally: Tally) -> Completion:
+    """The result, and the event that comes into being with it or not at all."""
+    data = {"task_id": context.task.task_id, "attempt": context.attempt, "agent_id": context.agent_id}
+    event = {
+        "type": RECORDED,
+        "data": data,
+        "actor": context.agent_id,
+        "correlation_id": context.task.task_id,
+    }
+    return Completion(result=tally.to_json(), events=[event])
+
+
+async def _tallies(context: TaskContext) -> list[Tally]:
+    """The results of all dependencies; a grant may leave out large ones, which are asked for."""
+    results: dict[str, Any] = {task_id: dependency.result for task_id, dependency in context.dependencies.items()}
+    missing = [task_id for task_id in context.task.depends_on if results.get(task_id) is None]
+    for start in range(0, len(missing), IDS_PER_REQUEST):
+        ids = missing[start : start + IDS_PER_REQUEST]
+        async for task in context.client.tasks.iterate(ids=ids, consistency="linearizable"):
+            results[task.task_id] = task.result
+    unknown = [task_id for task_id in context.task.depends_on if not isinstance(results.get(task_id), Mapping)]
+    if unknown:
+        raise RuntimeError(f"{len(unknown)} dependencies have no result, among them {unknown[0]}")
+    return [Tally.from_json(results[task_id]) for task_id in context.task.depends_on]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,250 @@
+"""The demonstration from start to end: submit, work, kill the leader in the middle, restart it, count."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hive_client import Client, HiveError, TaskFields
+
+from ops.demo.agents import ROLES, agent_process, steps_session
+from ops.demo.ledger import Ledger
+from ops.demo.plan import batches, plan_tasks
+from ops.demo.progress import Progress
+from ops.demo.report import DemoReport, Rejoined
+from ops.demo.source import SourceTree
+from ops.demo.verify import count_events, count_tasks, differences, report_tally, wait_applied
+from ops.demo.view import View
+from ops.edge import CommandError
+from ops.failover import Failover, kill_leader
+from ops.local_cluster import POLL_S, LocalCluster
+from ops.process import ChildProcess, describe_exit
+
+AGENTS_READY_TIMEOUT_S = 30.0
+# Longer than a lease and all retries of a call; after that nothing comes any more.
+STALL_S = 90.0
+REFRESH_S = 0.2
+STATUS_EVERY_S = 0.5
+STOP_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """The leader's death and return. `returned_at` is monotonic."""
+
+    failover: Failover
+    killed_at_completed: int
+    returned_at: float
+
+
+class Demo:
+    """One run over one tree, on a cluster that `start` made."""
+
+    def __init__(
+        self, tree: SourceTree, cluster: LocalCluster, client: Client, view: View, restart_after_s: float
+    ) -> None:
+        self._tree = tree
+        self._cluster = cluster
+        self._client = client
+        self._view = view
+        self._restart_after_s = restart_after_s
+        self._run_id = f"demo-{secrets.token_hex(4)}"
+        self._tasks = plan_tasks(self._run_id, tree.paths)
+        self._ledger = Ledger(submitted={task["task_id"] for task in self._tasks})
+        self._progress = Progress(total=len(self._tasks))
+        self._watch = client.changes.watch()
+        self._moved = asyncio.Event()
+        self._expected_down: set[str] = set()
+        self._agents: list[ChildProcess] = []
+
+    async def run(self) -> DemoReport:
+        """Raises CommandError when it cannot be carried out; what went wrong in the cluster is in the report."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                helpers = [group.create_task(self._show())]
+                await self._start()
+                helpers += [group.create_task(step()) for step in (self._follow, self._look_after_processes)]
+                report = await self._work(group)
+                for helper in helpers:
+                    helper.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from errors
+        finally:
+            await self._watch.aclose()
+            # Together and without regard for what they do: the counting is over.
+            await asyncio.gather(*(agent.stop(STOP_GRACE_S) for agent in self._agents))
+        self._view.refresh(self._progress)
+        return report
+
+    async def _start(self) -> None:
+        await self._cluster.start()
+        leader = await self._cluster.wait_ready(self._client)
+        self._progress.note(f"{leader.node_id} leads in term {leader.term}")
+        session = await self._client.sessions.create(
+            session_id=self._run_id, title=f"Demonstration over {self._tree.root}"
+        )
+        self._watch = self._client.changes.watch(from_revision=session.created_revision + 1)
+        for role in ROLES:
+            agent = agent_process(role, self._run_id, self._tree.root, self._cluster.endpoints, self._cluster.data_dir)
+            self._agents.append(agent)
+            await agent.start()
+        await self._wait_agents()
+
+    async def _wait_agents(self) -> None:
+        wanted = {role.agent_id for role in ROLES}
+        try:
+            async with asyncio.timeout(AGENTS_READY_TIMEOUT_S):
+                while True:
+                    self._require_running(self._agents)
+                    page = await self._client.agents.list(limit=1000)
+                    present = wanted & {agent.agent_id for agent in page.items}
+                    self._progress.agents_up = len(present)
+                    if present == wanted:
+                        return
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            raise CommandError(f"the agents did not register within {AGENTS_READY_TIMEOUT_S:.0f} s") from None
+
+    async def _work(self, group: asyncio.TaskGroup) -> DemoReport:
+        started_at = time.monotonic()
+        self._progress.phase = "working"
+        crash = group.create_task(self._crash())
+        await self._submit(self._tasks)
+        await self._until_ended()
+        elapsed_s = time.monotonic() - started_at
+        self._progress.phase = "waiting for the killed node"
+        return await self._verify(await crash, elapsed_s)
+
+    async def _submit(self, tasks: Sequence[TaskFields]) -> None:
+        for batch in batches(tasks):
+            reply = await self._client.tasks.create_batch(batch)
+            if reply.refused:
+                item = reply.refused[0]
+                raise CommandError(f"task {item.id} was refused: {item.raw}")
+            self._progress.submitted += len(batch)
+
+    async def _follow(self) -> None:
+        """Every change, from before the first task on."""
+        async for message in self._watch:
+            self._ledger.take_message(message)
+            self._progress.take_message(message)
+            self._moved.set()
+
+    async def _until_ended(self) -> None:
+        """Until every task has ended, or nothing has for so long that nothing will."""
+        while self._progress.completed < self._progress.total:
+            self._moved.clear()
+            before = self._progress.completed
+            try:
+                async with asyncio.timeout(STALL_S):
+                    while self._progress.completed == before:
+                        await self._moved.wait()
+                        self._moved.clear()
+            except TimeoutError:
+                self._progress.note(f"nothing was completed for {STALL_S:.0f} s")
+                return
+
+    async def _crash(self) -> Crash:
+        """SIGKILL for the leader at half of the work, and its restart."""
+        while self._progress.completed * 2 < self._progress.total:
+            await asyncio.sleep(POLL_S / 10)
+        self._expected_down.update(self._cluster.nodes)
+        at_completed = self._progress.completed
+        restart_at = time.monotonic() + self._restart_after_s
+        failover = await kill_leader(self._cluster, self._client, self._run_id)
+        self._expected_down.intersection_update({failover.killed})
+        self._progress.note(
+            f"SIGKILL for the leader {failover.killed}; writes again after {failover.failover_ms:.0f} ms"
+        )
+        await asyncio.sleep(restart_at - time.monotonic())
+        returned_at = time.monotonic()
+        await self._cluster.nodes[failover.killed].start()
+        await self._cluster.wait_node_ready(self._client, failover.killed)
+        self._expected_down.clear()
+        self._progress.note(f"{failover.killed} is back")
+        return Crash(failover, at_completed, returned_at)
+
+    async def _verify(self, crash: Crash, elapsed_s: float) -> DemoReport:
+        self._progress.phase = "counting"
+        revision = await count_tasks(self._client, self._run_id, self._ledger)
+        await wait_applied(lambda: self._watch.revision, revision, "the change feed")
+        events = await count_events(self._client, self._run_id, self._ledger)
+        for role in ROLES:
+            session = await self._client.sessions.get(
+                steps_session(self._run_id, role.agent_id), consistency="linearizable"
+            )
+            events += session.last_seq
+        killed = crash.failover.killed
+        async with Client([self._cluster.plans[killed].endpoint]) as client:
+            differing = await differences(client, self._run_id, self._ledger, revision)
+        catch_up_ms = (time.monotonic() - crash.returned_at) * 1000
+        leader = await self._cluster.wait_leader(self._client)
+        self._progress.phase = "done"
+        return DemoReport(
+            files=len(self._tree.paths),
+            skipped=len(self._tree.skipped),
+            verdict=self._ledger.verdict(),
+            events_written=events,
+            killed_at_completed=crash.killed_at_completed,
+            failover=crash.failover,
+            rejoined=Rejoined(killed, catch_up_ms, differing),
+            leader_after=leader.node_id,
+            term_after=leader.term,
+            elapsed_s=elapsed_s,
+            tally=report_tally(self._ledger.tasks.get(self._tasks[-1]["task_id"])),
+        )
+
+    async def _show(self) -> None:
+        next_status_at = 0.0
+        while True:
+            self._progress.sample()
+            if time.monotonic() >= next_status_at:
+                next_status_at = time.monotonic() + STATUS_EVERY_S
+                await self._look_at_cluster()
+            self._view.refresh(self._progress)
+            await asyncio.sleep(REFRESH_S)
+
+    async def _look_at_cluster(self) -> None:
+        self._progress.nodes_up = sum(node.running for node in self._cluster.nodes.values())
+        try:
+            leader = await self._cluster.leader(self._client)
+        except HiveError:
+            return
+        if leader is not None:
+            self._progress.leader_id, self._progress.term = leader.node_id, leader.term
+        else:
+            self._progress.leader_id = None
+
+    async def _look_after_processes(self) -> None:
+        while True:
+            nodes = [n for n in self._cluster.nodes.values() if n.name not in self._expected_down]
+            self._require_running([*self._agents, *nodes])
+            await asyncio.sleep(REFRESH_S)
+
+    def _require_running(self, processes: Sequence[ChildProcess]) -> None:
+        for process in processes:
+            if not process.running:
+                raise CommandError(
+                    f"{process.name} stopped by itself ({describe_exit(process.status)}): {process.last_line()}"
+                )
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """The one error that made the others: a task group cancels the rest."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def run_demo(tree: SourceTree, cluster: LocalCluster, view: View, restart_after_s: float) -> DemoReport:
+    """Start everything, run, stop everything."""
+    async with Client(cluster.endpoints) as client:
+        try:
+            with view:
+                return await Demo(tree, cluster, client, view, restart_after_s).run()
+        finally:
+            await cluster.stop()

@@ -1,0 +1,510 @@
+"""Every command of the log: its number, its payload. NUMBERS ARE NEVER REUSED, fields are only ever added at
+the end.
+
+Times are Unix milliseconds, durations milliseconds, money micro-dollars, ratios ten-thousandths. User JSON is
+kept as the bytes the user sent. Ids and random numbers were chosen before the log.
+
+`items` commands decide each item on its own; with `atomic` all or none. Their `Item.numbers` are documented
+here: a repeat under the same Idempotency-Key sees them again.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+Json = bytes
+
+
+class Command(msgspec.Struct, array_like=True, frozen=True):
+    """A payload."""
+
+
+# --- projects (1-9) -----------------------------------------------------------------------------------------
+
+
+class CreateProject(Command, frozen=True):
+    """Make the frame's project. Already there: accepted with status 200 and no revision taken."""
+
+
+# --- sessions (10-19) ---------------------------------------------------------------------------------------
+
+
+class CreateSession(Command, frozen=True):
+    """A new session. The same id and content again: 200 without a revision; other content: `exists`."""
+
+    session_id: str
+    title: str | None = None
+    agent_id: str | None = None
+    user: str | None = None
+    priority: int = 5
+    expires_at: int | None = None
+    metadata: Json | None = None
+
+
+class UpdateSession(Command, frozen=True):
+    """A merge patch: `fields` names what is changed (also to null); `metadata` is the already merged object.
+
+    `if_revision`, when not None, must be the session's revision (the edge sets it when it merged `metadata`,
+    and retries by itself; `conflict` otherwise).
+    """
+
+    session_id: str
+    fields: tuple[str, ...]
+    title: str | None = None
+    agent_id: str | None = None
+    user: str | None = None
+    priority: int = 5
+    expires_at: int | None = None
+    status: str | None = None
+    metadata: Json | None = None
+    if_revision: int | None = None
+
+
+class DeleteSession(Command, frozen=True):
+    """Remove a session and its events (the events in bounded steps, by a work row)."""
+
+    session_id: str
+
+
+class NewEvent(msgspec.Struct, array_like=True, frozen=True):
+    """One event to append. `usage` is (input_tokens, output_tokens, cost in micro-dollars) or None."""
+
+    event_id: str
+    type: str
+    data: Json | None = None
+    actor: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+    occurred_at: int | None = None
+    usage: tuple[int, int, int] | None = None
+    artifacts: Json | None = None
+
+
+class AppendEvents(Command, frozen=True):
+    """Append events atomically under one revision. `Item.numbers` = (first_seq, last_seq)."""
+
+    session_id: str
+    events: tuple[NewEvent, ...]
+    expected_seq: int | None = None
+
+
+class ExpireSessions(Command, frozen=True):
+    """Leader: these sessions' `expires_at` has come. What no longer holds is passed over."""
+
+    session_ids: tuple[str, ...]
+
+
+# --- tasks: users (20-39) -----------------------------------------------------------------------------------
+
+
+class Requirement(msgspec.Struct, array_like=True, frozen=True):
+    """A capability a task needs; `min_proficiency` in ten-thousandths."""
+
+    name: str
+    min_proficiency: int = 0
+
+
+class Backoff(msgspec.Struct, array_like=True, frozen=True):
+    """Delay before attempt n+1: initial * factor^(n-1), at most max, plus or minus jitter. Ratios in
+    ten-thousandths."""
+
+    initial_ms: int = 1_000
+    factor: int = 20_000
+    max_ms: int = 60_000
+    jitter: int = 2_000
+
+
+class NewTask(msgspec.Struct, array_like=True, frozen=True):
+    """A task as submitted. `not_before`/`deadline` are absolute; when the user gave the relative twins
+    (`delay_ms`, `deadline_in_ms`) they are added to the entry's time by the handler."""
+
+    task_id: str
+    queue: str = "default"
+    type: str = "task"
+    title: str | None = None
+    description: str | None = None
+    payload: Json | None = None
+    priority: int = 5
+    requires: tuple[Requirement, ...] = ()
+    labels: Json | None = None
+    depends_on: tuple[str, ...] = ()
+    on_dependency_failure: str = "block"
+    group_id: str | None = None
+    not_before: int | None = None
+    delay_ms: int | None = None
+    deadline: int | None = None
+    deadline_in_ms: int | None = None
+    expires_unstarted_ms: int | None = None
+    run_timeout_ms: int | None = None
+    lease_ms: int = 60_000
+    max_attempts: int = 3
+    backoff: Backoff = Backoff()
+    unique_key: str | None = None
+    concurrency_key: str | None = None
+    session_id: str | None = None
+    metadata: Json | None = None
+
+
+class SubmitTasks(Command, frozen=True):
+    """New tasks; items may depend on each other in any order.
+
+    Item: 201 created; 200 the same id and content again, or `unique_key` held by a task that has not ended
+    (`resource_id` is then that task's id).
+    """
+
+    items: tuple[NewTask, ...]
+    atomic: bool = False
+
+
+class UpdateTask(Command, frozen=True):
+    """PATCH: `fields` names what is changed. `labels`/`metadata` are already merged objects."""
+
+    task_id: str
+    fields: tuple[str, ...]
+    priority: int = 5
+    labels: Json | None = None
+    metadata: Json | None = None
+    deadline: int | None = None
+    not_before: int | None = None
+    queue: str = "default"
+    if_revision: int | None = None
+
+
+class CancelTask(Command, frozen=True):
+    """Cancel; again: 200; ended otherwise: `conflict`. Slot and locks are freed by `release` or the lease's
+    end."""
+
+    task_id: str
+
+
+class CancelGroup(Command, frozen=True):
+    """Cancel every task of a group that has not ended; in bounded steps by a work row. numbers = (cancelled
+    now,)."""
+
+    group_id: str
+
+
+class RetryTask(Command, frozen=True):
+    """Redrive one `failed` task: pending again with its tries reset."""
+
+    task_id: str
+
+
+class AssignTask(Command, frozen=True):
+    """By hand: offer a pending task to this agent, or `agent_unavailable` with why. numbers = (attempt,)."""
+
+    task_id: str
+    agent_id: str
+    offer_timeout_ms: int = 5_000
+
+
+# --- tasks: agents (40-59) ----------------------------------------------------------------------------------
+
+
+class ClaimTasks(Command, frozen=True):
+    """Grant these tasks at once to the agent (`running`, attempt raised), as many as still are pending and
+    fit its free slots; chosen by the leader, or named by the user (`named`: then a task that can not be
+    granted is refused with `conflict` and `current`; a `failed` or requeued task may be claimed back by name
+    while it has not ended).
+
+    Items in order of `task_ids`: numbers = (attempt,); tasks that were passed over have status 0 and no
+    refusal.
+    """
+
+    agent_id: str
+    epoch: int
+    task_ids: tuple[str, ...]
+    named: bool = False
+    lease_ms: int | None = None
+
+
+class Held(msgspec.Struct, array_like=True, frozen=True):
+    """A task an agent says it holds."""
+
+    task_id: str
+    attempt: int
+
+
+class AcceptTasks(Command, frozen=True):
+    """Take offers: assigned -> running. For the holder of a running attempt a 200 that changes nothing."""
+
+    agent_id: str
+    items: tuple[Held, ...]
+    epoch: int | None = None
+
+
+class Completion(msgspec.Struct, array_like=True, frozen=True):
+    """The end of an attempt that succeeded; follow-up tasks and session events ride in the same apply
+    step."""
+
+    task_id: str
+    attempt: int
+    result: Json | None = None
+    artifacts: Json | None = None
+    usage: tuple[int, int, int] | None = None
+    tasks: tuple[NewTask, ...] = ()
+    events: tuple[tuple[str, NewEvent], ...] = ()
+
+
+class CompleteTasks(Command, frozen=True):
+    """Repeating what this attempt already won: 200, nothing changes."""
+
+    agent_id: str
+    items: tuple[Completion, ...]
+    epoch: int | None = None
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """The end of an attempt that failed. `random` (0 to 2^32-1) feeds the jitter of the back-off."""
+
+    task_id: str
+    attempt: int
+    reason: str
+    message: str
+    retryable: bool
+    usage: tuple[int, int, int] | None
+    random: int
+
+
+class FailTasks(Command, frozen=True):
+    """Fail attempts: `scheduled` for the next one while attempts are left and it is retryable, else
+    `failed`."""
+
+    agent_id: str
+    items: tuple[Failure, ...]
+    epoch: int | None = None
+
+
+class Release(msgspec.Struct, array_like=True, frozen=True):
+    """Give a task back, or decline an offer; the try is not counted. May hand back a checkpoint."""
+
+    task_id: str
+    attempt: int
+    checkpoint: Json | None = None
+    message: str | None = None
+
+
+class ReleaseTasks(Command, frozen=True):
+    """Back to pending; also confirms a cancellation."""
+
+    agent_id: str
+    items: tuple[Release, ...]
+    epoch: int | None = None
+
+
+class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
+    """Progress that must last. `fraction` in ten-thousandths."""
+
+    task_id: str
+    attempt: int
+    fraction: int | None
+    message: str | None
+    checkpoint: Json | None
+
+
+class CheckpointTasks(Command, frozen=True):
+    """Progress with a checkpoint: replicated, seen by the next attempt."""
+
+    agent_id: str
+    items: tuple[Checkpoint, ...]
+    epoch: int | None = None
+
+
+# --- tasks: the leader's decisions (60-79) ------------------------------------------------------------------
+
+
+class Believed(msgspec.Struct, array_like=True, frozen=True):
+    """A task as the leader believed it to be when it decided; passed over if it no longer is."""
+
+    task_id: str
+    project: str
+    attempt: int
+    status: str
+
+
+class Offer(msgspec.Struct, array_like=True, frozen=True):
+    """Assign a pending task (at this attempt, before the raise) to an agent at this epoch."""
+
+    task_id: str
+    project: str
+    attempt: int
+    agent_id: str
+    epoch: int
+
+
+class OfferTasks(Command, frozen=True):
+    """pending -> assigned, attempt raised. numbers = (new attempt,); passed over: status 0."""
+
+    items: tuple[Offer, ...]
+    offer_timeout_ms: int = 5_000
+
+
+class WithdrawOffers(Command, frozen=True):
+    """assigned -> pending: not accepted in time; no try counted. The agent is avoided by the next offer."""
+
+    items: tuple[Believed, ...]
+
+
+class ExpireLeases(Command, frozen=True):
+    """running -> next attempt or failed (`lease_lost`), or `cancelled` confirmed for cancelled ones."""
+
+    items: tuple[Believed, ...]
+    randoms: tuple[int, ...]
+
+
+class ExpireRuns(Command, frozen=True):
+    """running past `run_timeout_ms` -> next attempt or failed (`timeout`)."""
+
+    items: tuple[Believed, ...]
+    randoms: tuple[int, ...]
+
+
+class WakeTasks(Command, frozen=True):
+    """scheduled -> pending where the time has come (checked against the entry's time)."""
+
+    count_max: int = 256
+
+
+class ExpireTasks(Command, frozen=True):
+    """Not ended past `deadline`, or not started within `expires_unstarted_ms` -> expired (failure:
+    `never_started` for the latter). Checked against the entry's time."""
+
+    items: tuple[Believed, ...]
+
+
+class DoWork(Command, frozen=True):
+    """Drain work rows: at most `limits.SIDE_EFFECTS_MAX` effects."""
+
+
+# --- agents (80-99) -----------------------------------------------------------------------------------------
+
+
+class Capability(msgspec.Struct, array_like=True, frozen=True):
+    """`proficiency` in ten-thousandths."""
+
+    name: str
+    proficiency: int = 10_000
+
+
+class RegisterAgent(Command, frozen=True):
+    """201 and a new epoch, or 200 and the same epoch for the same `instance_id`. numbers = (epoch,).
+
+    `agent` fields are replaced. What was held under the old epoch is requeued at once.
+    """
+
+    agent_id: str
+    name: str | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    specialization: str | None = None
+    capabilities: tuple[Capability, ...] = ()
+    hardware: Json | None = None
+    performance_targets: Json | None = None
+    labels: Json | None = None
+    projects: tuple[str, ...] = ()
+    max_concurrent: int = 1
+    instance_id: str | None = None
+    metadata: Json | None = None
+
+
+class DrainAgent(Command, frozen=True):
+    """`draining` on or off."""
+
+    agent_id: str
+    draining: bool
+
+
+class DeleteAgent(Command, frozen=True):
+    """Remove an agent; what it holds is requeued at once."""
+
+    agent_id: str
+
+
+class AgentBelieved(msgspec.Struct, array_like=True, frozen=True):
+    """An agent as the leader believed it to be."""
+
+    agent_id: str
+    epoch: int
+    liveness: str
+
+
+class SetAgentLiveness(Command, frozen=True):
+    """Leader: agents became `online`, `unresponsive` or `offline` (the transition is replicated, heartbeats
+    are not)."""
+
+    items: tuple[AgentBelieved, ...]
+    liveness: str
+
+
+class RequeueAgentWork(Command, frozen=True):
+    """Leader: offers to agents that are gone go back to pending; running attempts wait for their leases."""
+
+    items: tuple[AgentBelieved, ...]
+
+
+COMMANDS: dict[int, type[Command]] = {
+    1: CreateProject,
+    10: CreateSession,
+    11: UpdateSession,
+    12: DeleteSession,
+    13: AppendEvents,
+    14: ExpireSessions,
+    20: SubmitTasks,
+    21: UpdateTask,
+    22: CancelTask,
+    23: CancelGroup,
+    24: RetryTask,
+    25: AssignTask,
+    40: ClaimTasks,
+    41: AcceptTasks,
+    42: CompleteTasks,
+    43: FailTasks,
+    44: ReleaseTasks,
+    45: CheckpointTasks,
+    60: OfferTasks,
+    61: WithdrawOffers,
+    62: ExpireLeases,
+    63: ExpireRuns,
+    64: WakeTasks,
+    65: ExpireTasks,
+    66: DoWork,
+    80: RegisterAgent,
+    81: DrainAgent,
+    82: DeleteAgent,
+    83: SetAgentLiveness,
+    84: RequeueAgentWork,
+}
+
+NUMBERS: dict[type[Command], int] = {kind: number for number, kind in COMMANDS.items()}
+
+CLUSTER_SCOPED = frozenset(
+    {OfferTasks, WithdrawOffers, ExpireLeases, ExpireRuns, WakeTasks, ExpireTasks, DoWork}
+    | {RegisterAgent, DrainAgent, DeleteAgent, SetAgentLiveness, RequeueAgentWork}
+)
+"""Commands that live in no single project: they name the project of each item, or concern the cluster."""
+
+PROJECT_CREATING = frozenset({CreateProject, CreateSession, AppendEvents, SubmitTasks})
+"""Writes that may create their project on first use."""
+
+VERSION = 1
+"""The version of every payload. A command whose meaning changes gets a new version; old ones are applied for
+ever."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {number: msgspec.msgpack.Decoder(kind) for number, kind in COMMANDS.items()}
+
+
+def is_known(number: int, version: int) -> bool:
+    """Whether this version of Hive can apply such a command."""
+    return number in COMMANDS and version == VERSION
+
+
+def encode(command: Command) -> bytes:
+    """The payload's bytes."""
+    return _encoder.encode(command)
+
+
+def decode(number: int, payload: msgspec.Raw) -> Command:
+    """The command of that number. KeyError for an unknown number, msgspec.DecodeError for bytes that do not
+    fit."""
+    return _decoders[number].decode(payload)

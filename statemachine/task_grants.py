@@ -1,0 +1,163 @@
+"""Giving tasks to agents: offers by the leader or by hand, and claims. Every grant raises `attempt`,
+the fence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from statemachine import agent_record, projects, task_record, task_store
+from statemachine.agent_record import Agent, Load
+from statemachine.commands import AssignTask, ClaimTasks, Offer, OfferTasks
+from statemachine.context import Context
+from statemachine.outcome import Item, Outcome, Refusal, Refused, accepted
+from statemachine.task_record import Task
+from statemachine.task_states import TaskState, Verb
+
+WHY = {
+    "unknown": "no such agent is registered",
+    "offline": "the agent is offline",
+    "unresponsive": "the agent is unresponsive",
+    "draining": "the agent is draining: it gets no new work",
+    "project": "the agent does not work for this project",
+    "capability": "the agent lacks a capability the task requires",
+    "no_slot": "the agent has no free slot",
+}
+"""Why an agent is not given a task, most lasting reason first."""
+
+
+def why_not(agent: Agent, load: Load, task: Task, *, asks_itself: bool = False) -> str | None:
+    """Why this agent may not be given this task now (a key of `WHY`), or None.
+
+    An agent that `asks_itself` is alive, whatever the leader last thought.
+    """
+    if not asks_itself and agent.liveness != agent_record.ONLINE:
+        return agent.liveness
+    if agent.draining:
+        return "draining"
+    if task.project not in agent.projects and agent_record.ANY_PROJECT not in agent.projects:
+        return "project"
+    if not capable(agent, task):
+        return "capability"
+    if not agent_record.free_slots(agent, load):
+        return "no_slot"
+    return None
+
+
+def capable(agent: Agent, task: Task) -> bool:
+    """Whether the agent has every capability the task requires, at the proficiency it asks for."""
+    if not task.requires:
+        return True
+    has = {capability.name: capability.proficiency for capability in agent.capabilities}
+    return all(has.get(needed.name, -1) >= needed.min_proficiency for needed in task.requires)
+
+
+def unavailable(agent_id: str, why: str, task: Task) -> Refused:
+    """The refusal of a grant because of the agent."""
+    current: dict[str, Any] = {"why": why, **task_store.current(task)}
+    return Refused("agent_unavailable", f"agent {agent_id!r}: {WHY[why]}", current)
+
+
+def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) -> int:
+    """Grant the task; returns the revision taken."""
+    revision = ctx.take_revision()
+    before = task_store.place(task)
+    task.attempt += 1
+    task.agent_id = agent.agent_id
+    task.holder_no = agent.number
+    task.agent_epoch = agent.epoch
+    task.granted_at = ctx.time_ms
+    task.grant_ms = grant_ms
+    task.due_at = None
+    task.avoid_agent_id = None
+    task.fraction = None
+    task.progress_message = None
+    to = TaskState.ASSIGNED
+    if verb is not Verb.OFFER:
+        to = TaskState.RUNNING
+        start(ctx, task)
+    task_store.move(ctx, before, verb, to, revision)
+    return revision
+
+
+def start(ctx: Context, task: Task) -> None:
+    """An attempt begins: it counts as a try."""
+    task.tries += 1
+    task.started_at = ctx.time_ms
+
+
+def claim_tasks(ctx: Context, command: ClaimTasks) -> Outcome:
+    """ClaimTasks."""
+    project_no = ctx.require_project().number
+    agent = agent_record.find(ctx.state, command.agent_id)
+    if agent is None:
+        raise Refused("not_found", f"agent {command.agent_id!r} is not registered; register it first")
+    require_epoch(command.agent_id, agent, command.epoch)
+    items: list[Item] = []
+    for task_id in command.task_ids:
+        task = task_record.find(ctx.state, project_no, task_id)
+        refusal = _why_not_claimed(ctx, command, agent, task, task_id)
+        if refusal is None and task is not None:
+            verb = Verb.CLAIM_NAMED if command.named else Verb.CLAIM
+            revision = _grant(ctx, task, agent, verb, command.lease_ms or task.lease_ms)
+            items.append(Item(200, task_id, revision, (task.attempt,)))
+        elif command.named and refusal is not None:
+            items.append(Item(0, task_id, refusal=Refusal(refusal.code, refusal.detail, refusal.current)))
+        else:
+            items.append(Item(0, task_id))
+    return Outcome(ctx.meta.revision, tuple(items))
+
+
+def _why_not_claimed(
+    ctx: Context, command: ClaimTasks, agent: Agent, task: Task | None, task_id: str
+) -> Refused | None:
+    if task is None:
+        return task_store.not_found(task_id)
+    named = command.named and task.status is TaskState.SCHEDULED and task.failure is not None
+    if task.status is not TaskState.PENDING and not named:
+        return task_store.conflict(task, f"the task is {task.status}: it can not be claimed")
+    why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task, asks_itself=True)
+    return None if why is None else unavailable(agent.agent_id, why, task)
+
+
+def require_epoch(agent_id: str, agent: Agent | None, epoch: int | None) -> None:
+    """Refuse a call under an epoch that is no longer the agent's."""
+    if epoch is None or (agent is not None and agent.epoch == epoch):
+        return
+    current = None if agent is None else agent.epoch
+    detail = f"agent {agent_id!r} is at epoch {current}" if agent else f"agent {agent_id!r} is not registered any more"
+    raise Refused("stale_epoch", f"{detail}: this one must stop, or register again", {"epoch": current})
+
+
+def assign_task(ctx: Context, command: AssignTask) -> Outcome:
+    """AssignTask."""
+    task = task_store.require(ctx, command.task_id)
+    if task.status is not TaskState.PENDING:
+        raise task_store.conflict(task, f"the task is {task.status}: only a pending one can be assigned")
+    agent = agent_record.find(ctx.state, command.agent_id)
+    if agent is None:
+        raise unavailable(command.agent_id, "unknown", task)
+    why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task)
+    if why is not None:
+        raise unavailable(agent.agent_id, why, task)
+    revision = _grant(ctx, task, agent, Verb.OFFER, command.offer_timeout_ms)
+    return accepted(Item(200, task.task_id, revision, (task.attempt,)))
+
+
+def offer_tasks(ctx: Context, command: OfferTasks) -> Outcome:
+    """OfferTasks: the leader's choice, checked again."""
+    items = tuple(_offer(ctx, offer, command.offer_timeout_ms) for offer in command.items)
+    return Outcome(ctx.meta.revision, items)
+
+
+def _offer(ctx: Context, offer: Offer, offer_timeout_ms: int) -> Item:
+    project = projects.find(ctx.state, offer.project)
+    task = None if project is None else task_record.find(ctx.state, project.number, offer.task_id)
+    agent = agent_record.find(ctx.state, offer.agent_id)
+    if task is None or task.status is not TaskState.PENDING or task.attempt != offer.attempt:
+        return Item(0, offer.task_id)
+    if agent is None or agent.epoch != offer.epoch:
+        return Item(0, offer.task_id)
+    if why_not(agent, agent_record.load_of(ctx.state, agent.number), task) is not None:
+        return Item(0, offer.task_id)
+    revision = _grant(ctx, task, agent, Verb.OFFER, offer_timeout_ms)
+    return Item(200, task.task_id, revision, (task.attempt,))

@@ -1,0 +1,121 @@
+"""The states of a task and the table of every legal transition. What is not in the table is refused and
+changes nothing."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TaskState(StrEnum):
+    """Where a task stands (API.md section 4; pictured in DESIGN.md)."""
+
+    BLOCKED = "blocked"
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Verb(StrEnum):
+    """What can happen to a task, by whoever does it."""
+
+    # dependencies and time
+    UNBLOCK = "unblock"
+    WAKE = "wake"
+    EXPIRE = "expire"
+    # users
+    RESCHEDULE = "reschedule"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    # grants
+    OFFER = "offer"
+    CLAIM = "claim"
+    CLAIM_NAMED = "claim_named"
+    # the holder
+    ACCEPT = "accept"
+    CHECKPOINT = "checkpoint"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    RELEASE = "release"
+    # the leader
+    WITHDRAW = "withdraw"
+    LOSE = "lose"
+    TIME_OUT = "time_out"
+    REQUEUE = "requeue"
+
+
+_S = TaskState
+_V = Verb
+
+ENDED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.EXPIRED})
+"""States in which no attempt can change anything any more."""
+
+HELD = frozenset({_S.ASSIGNED, _S.RUNNING})
+"""States in which exactly one agent holds the task, and may use the verbs of a holder."""
+
+STOPPED = frozenset({_S.CANCELLED, _S.EXPIRED})
+"""Ended by decree: an agent that was running the task occupies its slot until it confirms, or its lease
+ends."""
+
+_UNSTARTED = {_V.CANCEL: {_S.CANCELLED}, _V.EXPIRE: {_S.EXPIRED}}
+_ATTEMPT = {
+    **_UNSTARTED,
+    # For the holder of a running attempt `accept` is a 200 that changes nothing.
+    _V.ACCEPT: {_S.RUNNING},
+    _V.CHECKPOINT: {_S.RUNNING},
+    _V.COMPLETE: {_S.COMPLETED},
+    _V.FAIL: {_S.SCHEDULED, _S.FAILED},
+    _V.RELEASE: {_S.PENDING},
+}
+
+TRANSITIONS: dict[TaskState, dict[Verb, set[TaskState]]] = {
+    _S.BLOCKED: {**_UNSTARTED, _V.UNBLOCK: {_S.PENDING, _S.SCHEDULED}},
+    _S.SCHEDULED: {
+        **_UNSTARTED,
+        _V.WAKE: {_S.PENDING},
+        _V.RESCHEDULE: {_S.PENDING, _S.SCHEDULED},
+        # Only after a failed attempt: a task that waits for its own time is not claimed before it.
+        _V.CLAIM_NAMED: {_S.RUNNING},
+    },
+    _S.PENDING: {
+        **_UNSTARTED,
+        _V.RESCHEDULE: {_S.PENDING, _S.SCHEDULED},
+        _V.OFFER: {_S.ASSIGNED},
+        _V.CLAIM: {_S.RUNNING},
+        _V.CLAIM_NAMED: {_S.RUNNING},
+    },
+    _S.ASSIGNED: {**_ATTEMPT, _V.WITHDRAW: {_S.PENDING}, _V.REQUEUE: {_S.PENDING}},
+    _S.RUNNING: {
+        **_ATTEMPT,
+        _V.LOSE: {_S.SCHEDULED, _S.FAILED},
+        _V.TIME_OUT: {_S.SCHEDULED, _S.FAILED},
+        _V.REQUEUE: {_S.PENDING, _S.FAILED},
+    },
+    _S.WAITING: dict(_UNSTARTED),
+    _S.COMPLETED: {},
+    _S.FAILED: {_V.RETRY: {_S.PENDING}},
+    # Nothing but the holder's slot changes: cancelled stays cancelled, expired stays expired.
+    _S.CANCELLED: {
+        _V.CANCEL: {_S.CANCELLED},
+        _V.RELEASE: {_S.CANCELLED},
+        _V.LOSE: {_S.CANCELLED},
+        _V.REQUEUE: {_S.CANCELLED},
+    },
+    _S.EXPIRED: {_V.RELEASE: {_S.EXPIRED}, _V.LOSE: {_S.EXPIRED}, _V.REQUEUE: {_S.EXPIRED}},
+}
+
+
+def allows(state: TaskState, verb: Verb) -> bool:
+    """Whether the verb may be used on a task in this state."""
+    return verb in TRANSITIONS[state]
+
+
+def check(state: TaskState, verb: Verb, to: TaskState) -> None:
+    """Stop a handler that is about to make an illegal transition: a defect, never an answer."""
+    if to not in TRANSITIONS[state].get(verb, ()):
+        raise AssertionError(f"{verb} must not take a task from {state} to {to}")
