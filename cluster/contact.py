@@ -1,8 +1,10 @@
 """What the members know of each other without the log: who answers, how late, what their clocks say.
 
 The leader sends a numbered probe to every member each heartbeat period, and at once when a linearizable read waits. An
-answer proves that the member's term was still this one *after* the probe left, which is what ReadIndex (Raft thesis 6.4),
-the leader's memory and the lag of followers are built on. No lease is: nothing here trusts that clocks run equally fast.
+answer proves that the member's term was still this one *after* the probe left, which is what ReadIndex (Raft thesis
+6.4),
+the leader's memory and the lag of followers are built on. No lease is: nothing here trusts that clocks run equally
+fast.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     messages, disk, time ──> Core ──> messages, disk jobs, notices
 
-`Core` is what the simulator runs; `node_replica.NodeReplica` wraps it for a real node. Everything happens on one thread,
+`Core` is what the simulator runs; `node_replica.NodeReplica` wraps it for a real node. Everything happens on one
+thread,
 and almost everything in `pump`: append what was proposed, tick the engine, start the disk. PUMP AFTER EVERY BURST OF
 EVENTS; `tick` pumps at least every few milliseconds.
 """
@@ -99,7 +100,7 @@ class Core:
         self._fetched: bytes | None = None
         self._remote_waits = False
 
-        journal.bind(journal_executor, self._on_durable, self._fail)
+        journal.bind(journal_executor, self._on_durable, self._fail, self._on_fsync)
         self.transport = GuardedTransport(journal, self._send)
         self.snapshots = Snapshots(
             state,
@@ -162,7 +163,8 @@ class Core:
         known_term = self.journal.term_at(position.index)
         if position.index > 1 and known_term != position.term:
             raise AssertionError(
-                f"the state stands at entry {position.index} of term {position.term}, the log has term {known_term} there"
+                f"the state stands at entry {position.index} of term {position.term}, "
+                f"the log has term {known_term} there"
             )
         self.engine.skip_to(position.index)
         self.entry_time.seen(position.time_ms)
@@ -247,7 +249,8 @@ class Core:
 
     def _fit(self) -> bool:
         since_s = self.journal.oldest_unsynced_since_s
-        stalled = since_s is not None and self._clock.monotonic_s() - since_s > self.options.timings.disk_stall_ms / 1000
+        stall_s = self.options.timings.disk_stall_ms / 1000
+        stalled = since_s is not None and self._clock.monotonic_s() - since_s > stall_s
         return not stalled and not self.entry_time.clock_is_wrong
 
     def _may_campaign(self) -> bool:
@@ -294,6 +297,10 @@ class Core:
     def _on_durable(self) -> None:
         self.transport.release()
         self.schedule_pump()
+
+    def _on_fsync(self, seconds: float) -> None:
+        if self.metrics.on_fsync is not None:
+            self.metrics.on_fsync(seconds)
 
     def _tell_role(self) -> None:
         role = (self.engine.leading, self.engine.term, self.engine.leader_id, self.is_leader)
@@ -392,7 +399,8 @@ class Core:
         self._fetched = manifest
 
     def _install_if_fetched(self) -> None:
-        """Inject the fetched snapshot as coming from the present leader: what it holds is committed, whoever gave it."""
+        """Inject the fetched snapshot as coming from the present leader: what it holds is committed, whoever gave
+        it."""
         leader = self.engine.leader_id
         if self._fetched is None or leader is None or self.engine.leading:
             return
@@ -401,7 +409,7 @@ class Core:
             from_bytes = self.snapshots.ready
             if from_bytes is None:
                 raise AssertionError("a fetched snapshot vanished")
-            self.transport.install(leader, self.engine.term, from_bytes)
+            self.transport.install(leader, self.engine.term, from_bytes, manifest.position.index)
             self.proposer.gap()
             position = self.state.position
             self._on_notice(

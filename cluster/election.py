@@ -1,7 +1,8 @@
 """Who may campaign, and who may be voted for: pre-vote (Raft thesis 9.6), leader stickiness (4.2.3), transfers (3.10).
 
 The engine campaigns whenever its deadline passes. Here that moment only starts a round of pre-votes; the engine is let
-go when a majority would vote for it. So a node that comes back from a pause or a partition never deposes a healthy leader.
+go when a majority would vote for it. So a node that comes back from a pause or a partition never deposes a healthy
+leader.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Elections:
         self._granted = None
 
     def leader_lost(self) -> None:
-        """The connection to the leader broke: it may be dead, so ask around soon. Those who still hear it will say no."""
+        """The connection to the leader broke: it may be dead, so ask around soon. Those who still hear it will say
+        no."""
         self._leader_heard_s = -1e9
         self._engine.hasten_election()
 

@@ -129,9 +129,9 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
     def _SyncObj__applyLogEntries(self) -> bool:  # noqa: N802 - overrides a private method
         """H6, H7, H12: no callbacks, no pickle, nothing twice; rule 10: never beyond the own durable log."""
         last = min(self._SyncObj__raftCommitIndex, self._journal.durable_index)
-        first = self._SyncObj__raftLastApplied + 1
+        first = self.applied_index + 1
         if first <= last:
-            self._SyncObj__raftLastApplied = self._apply_entries(first, last)
+            self.skip_to(self._apply_entries(first, last))
         return False
 
     # --- what the guards read and set ---------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""The contract with PySyncObj 0.3.17: which files must be what they were when they were read, and what of their inside is used.
+"""The contract with PySyncObj 0.3.17: which files must be what they were when they were read, and what of their
+inside is used.
 
 The engine's guards lean on private names, so any other version of it is refused at import, whatever its number says.
 
@@ -8,7 +9,7 @@ The engine's guards lean on private names, so any other version of it is refused
 | `syncobj.monotonicTime` | the node's own clock (`engine._now`) | every timeout |
 | `__generateRaftTimeout` (override) | the node's own randomness, and its settings | 1108 |
 | `__applyLogEntries` (override) | H6, H7, H12: raw entries, applied at most once, only what is durable | 706-734 |
-| `__serializer` (replaced) | H9, H14, H17: snapshots are images of the state, shipped out of band | 623, 1025, 1310, 1419 |
+| `__serializer` (replaced) | H9, H14, H17: snapshots are images, shipped out of band | 623, 1025, 1310, 1419 |
 | `__loadDumpFile` (called) | the snapshot is loaded before any peer is heard | 1478 |
 | `__raftLastApplied` (set) | the state may be ahead of the snapshot after a restart | 176 |
 | `__raftElectionDeadline` | pre-vote, stickiness, transfer, stalled disks | 634 |

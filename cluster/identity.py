@@ -67,8 +67,8 @@ class DataDirectory:
             self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise StartError(
-                f"cannot use data directory {path}: {error.strerror}; check its owner and that its disk is writable and "
-                "not full"
+                f"cannot use data directory {path}: {error.strerror}; check its owner, and that its disk is "
+                "writable and not full"
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,8 +87,8 @@ class DataDirectory:
             strangers = sorted(p.name for p in self.path.iterdir() if p.name not in ("LOCK", "lost+found"))
             if strangers:
                 raise StartError(
-                    f"data directory {self.path} holds {strangers[0]} but no node.json; it is not Hive's, or node.json was "
-                    "lost: give an empty directory, or bring node.json back"
+                    f"data directory {self.path} holds {strangers[0]} but no node.json; it is not Hive's, or "
+                    "node.json was lost: give an empty directory, or bring node.json back"
                 )
             return None
         try:
@@ -96,15 +96,15 @@ class DataDirectory:
             found = int(raw["format"])
             if found != FORMAT:
                 raise StartError(
-                    f"data directory {self.path} has format {found}, this version reads {FORMAT}: start the version that "
-                    "wrote it"
+                    f"data directory {self.path} has format {found}, this version reads {FORMAT}: "
+                    "start the version that wrote it"
                 )
             clean = raw.pop("clean")
             return Identity(**raw, clean=None if clean is None else CleanMark(**clean))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StartError(
-                f"cannot read {file}: {error}; bring node.json back from a copy, or rebuild this node from its peers under a "
-                "new id"
+                f"cannot read {file}: {error}; bring node.json back from a copy, or rebuild this node from its "
+                "peers under a new id"
             ) from error
 
     def save(self, identity: Identity) -> None:
@@ -126,13 +126,13 @@ def check_identity(found: Identity, *, node_id: str, cluster_id: str | None) -> 
     """Raise StartError unless the directory belongs to this node of this cluster."""
     if found.node_id != node_id:
         raise StartError(
-            f"the data directory belongs to node {found.node_id}, not {node_id}: give --node-id {found.node_id} or another "
-            "--data-dir"
+            f"the data directory belongs to node {found.node_id}, not {node_id}: "
+            f"give --node-id {found.node_id} or another --data-dir"
         )
     if cluster_id is not None and found.cluster_id != cluster_id:
         raise StartError(
-            f"the data directory belongs to cluster {found.cluster_id}, the members given make cluster {cluster_id}: give "
-            "the members it was made with, or another --data-dir"
+            f"the data directory belongs to cluster {found.cluster_id}, the members given make cluster "
+            f"{cluster_id}: give the members it was made with, or another --data-dir"
         )
 
 

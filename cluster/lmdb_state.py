@@ -4,7 +4,8 @@
     snapshots/INDEX-TERM/image     a compacted copy of it; `manifest` beside it is written last
     snapshots/fetch-ID             pieces of an image being fetched
 
-Whether an existing generation may be used after a restart is decided by `identity` (boot, file system, clean mark), not here.
+Whether an existing generation may be used after a restart is decided by `identity` (boot, file system, clean mark),
+not here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import msgspec
@@ -33,8 +35,11 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Position).decode
 
 
+Get = Callable[[bytes], bytes | None]
+
+
 def _scan(
-    txn: lmdb.Transaction, start: bytes, end: bytes, *, reverse: bool
+    txn: Any, start: bytes, end: bytes, *, reverse: bool
 ) -> Iterator[tuple[bytes, bytes]]:
     with txn.cursor() as cursor:
         if reverse:
@@ -55,9 +60,9 @@ class _LmdbView:
 
     __slots__ = ("_txn", "get", "revision", "time_ms")
 
-    def __init__(self, txn: lmdb.Transaction, position: Position) -> None:
+    def __init__(self, txn: Any, position: Position) -> None:
         self._txn = txn
-        self.get = txn.get
+        self.get: Get = txn.get
         self.revision = position.revision
         self.time_ms = position.time_ms
 
@@ -72,14 +77,14 @@ class _LmdbTransaction:
 
     def __init__(self, state: LmdbState) -> None:
         self._state = state
-        self._txn = state.env.begin(write=True)
-        self.get = self._txn.get
+        self._txn: Any = state.env.begin(write=True)
+        self.get: Get = self._txn.get
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return _scan(self._txn, start, end, reverse=reverse)
 
     def write(self, writes: list[tuple[bytes, bytes | None]]) -> None:
-        puts = [pair for pair in writes if pair[1] is not None]
+        puts = [(key, value) for key, value in writes if value is not None]
         try:
             if len(puts) != len(writes):
                 for key, value in writes:
@@ -278,11 +283,12 @@ class LmdbState:
         self.position = self._read_position()
 
     def retire(self) -> None:
-        """Close and delete generations that are no longer used: views are gone after a second, the caller waited for two."""
+        """Close and delete generations that are no longer used: views are gone after a second, the caller waited
+        for two."""
         while self._retired:
             self._retired.pop().close()
         for number in self.generations():
-            if number != self.generation and number != self._built:
+            if number not in (self.generation, self._built):
                 shutil.rmtree(self._path(number))
 
     def sync(self) -> None:

@@ -29,7 +29,8 @@ from statemachine.store import MemoryStore, Overlay
 
 
 class _LocalView(Overlay):
-    """A view that later entries do not touch: good for as long as no entry is applied meanwhile, which one thread gives."""
+    """A view that later entries do not touch: good for as long as no entry is applied meanwhile, which one thread
+    gives."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
@@ -168,7 +169,7 @@ class LocalReplica:
     async def transfer_leadership(self, to: str | None, timeout_s: float) -> str:
         if to not in (None, self.node_id):
             raise ValueError(f"{to} is not a member")
-        raise NotCommittedError("no_leader", f"a cluster of one has nobody to hand over to (asked within {timeout_s} s)")
+        raise NotCommittedError("no_leader", f"a cluster of one has nobody to hand over to ({timeout_s} s)")
 
     async def snapshot(self) -> int:
         return self.index

@@ -1,4 +1,5 @@
-"""`Replica` of a real node: the core on this thread's event loop, with awaitable calls and calls to the leader's memory."""
+"""`Replica` of a real node: the core on this thread's event loop, with awaitable calls and calls to the leader's
+memory."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ class NodeReplica:
         self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._closing: list[Callable[[], None]] = []
         self._caught_up = False
-        self._was = ("", 0, None)
+        self._was: tuple[str, int, str | None] = ("", 0, None)
         self.internal_errors = 0
 
     def bind(self, core: Core, closing: list[Callable[[], None]]) -> None:
@@ -185,7 +186,8 @@ class NodeReplica:
         self._role_listeners.append(listener)
         return lambda: self._role_listeners.remove(listener)
 
-    # --- calls to the leader's memory -------------------------------------------------------------------------------------
+    # --- calls to the leader's memory
+    # -------------------------------------------------------------------------------------
 
     def serve(self, service: str, handler: ServiceHandler) -> None:
         self._services[service] = handler

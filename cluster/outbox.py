@@ -1,6 +1,7 @@
 """Messages that promise something about this node's disk wait here until the disk has it.
 
-Acknowledgements, votes and vote requests of one peer leave in the order they were made (FIFO, heartbeat answers too), each
+Acknowledgements, votes and vote requests of one peer leave in the order they were made (FIFO, heartbeat answers
+too), each
 once everything written before it is durable. Durability is the journal's write sequence, never an index: a cut and
 rewritten tail has the same indexes (ENGINE.md 3.1).
 """

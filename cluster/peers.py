@@ -1,6 +1,7 @@
 """Who the other members are, and whether whoever calls itself one is let in.
 
-A journal id is random and made with the journal. Peers remember it, so an emptied data directory that comes back under a
+A journal id is random and made with the journal. Peers remember it, so an emptied data directory that comes back
+under a
 known id is refused: it would have forgotten its votes and what it acknowledged (H15, ENGINE.md rule 5).
 """
 
@@ -78,13 +79,13 @@ class Peers:
         known = self._journal_ids.get(peer_id)
         if known is not None and hello.get("journal_id") != known:
             return (
-                f"{JOURNAL_UNKNOWN}: node {peer_id} was known here with another journal; its data directory was emptied "
-                "or replaced. Bring the old directory back, or add the node under an id that was never used"
+                f"{JOURNAL_UNKNOWN}: node {peer_id} was known here with another journal; its data directory was "
+                "emptied or replaced. Bring the old directory back, or add the node under an id that was never used"
             )
         if int(hello.get("last_index", 0)) < self._held_at_least.get(peer_id, 0):
             return (
-                f"{JOURNAL_UNKNOWN}: node {peer_id} has lost log entries it once acknowledged; its data directory was set "
-                "back. Bring the newer directory back, or add the node under an id that was never used"
+                f"{JOURNAL_UNKNOWN}: node {peer_id} has lost log entries it once acknowledged; its data directory was "
+                "set back. Bring the newer directory back, or add the node under an id that was never used"
             )
         return None
 

@@ -1,6 +1,7 @@
 """What the consensus core needs from the machine it runs on.
 
-The core never touches a socket, a file, a clock or a thread itself: it is given these five things. The real ones live in
+The core never touches a socket, a file, a clock or a thread itself: it is given these five things. The real ones
+live in
 `cluster/real/`; the deterministic ones, with faults, in the simulator. Everything in between is the same code.
 
 CALLBACKS RUN ON THE CORE'S THREAD. An implementation that works on another thread hands its result back through the

@@ -185,7 +185,8 @@ class Proposer:
         now = self._clock.monotonic_s()
         for proposal in self._waiting:
             if proposal.waiter is not None and proposal.deadline_s <= now:
-                self._finish(proposal, NotCommittedError("no_leader", "no leader was reached in time; nothing happened"))
+                error = NotCommittedError("no_leader", "no leader was reached in time; nothing happened")
+                self._finish(proposal, error)
         while self._waiting and self._waiting[0].waiter is None:
             self._waiting.popleft()
         for sent in self._sent.values():

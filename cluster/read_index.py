@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cluster.contact import Contact
@@ -72,7 +73,7 @@ class ReadIndex:
             if waiting.asked:
                 continue
             if self._engine.leading:
-                waiting.asked = self._take(lambda index, number=number: self.on_answer(number, index))
+                waiting.asked = self._take(partial(self.on_answer, number))
             else:
                 waiting.asked = self._ask_leader(number)
         fresh = [asked for asked in self._asked if asked.probe is None]
@@ -117,7 +118,8 @@ class ReadIndex:
 
     def applied(self, applied_index: int) -> None:
         """More is applied here: let go what waited for it."""
-        done = [n for n, waiting in self._waiting.items() if waiting.index is not None and waiting.index <= applied_index]
+        done = [n for n, waiting in self._waiting.items() if waiting.index is not None and waiting.index <=
+        applied_index]
         for number in done:
             self._finish(number, None)
 

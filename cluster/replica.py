@@ -76,7 +76,8 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """A member as this node sees it. Match and lag are known to the leader only; `last_contact_ms` since it was heard."""
+    """A member as this node sees it. Match and lag are known to the leader only; `last_contact_ms` since it was
+    heard."""
 
     node_id: str
     peer_address: str
@@ -138,7 +139,9 @@ ServiceHandler = Callable[[str, bytes], Awaitable[bytes]]
 class Replica(Protocol):
     """One node's replica. Use it from the thread it was started on."""
 
-    metrics: Metrics
+    @property
+    def metrics(self) -> Metrics:
+        """Counters, and places for observers."""
 
     @property
     def node_id(self) -> str:

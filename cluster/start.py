@@ -133,7 +133,8 @@ def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Ide
             if trusted and (in_log or position.index == 1):
                 return state
             state.env.close()
-            log.warning("the state at entry %d cannot be trusted; it is built again from snapshot and log", position.index)
+            log.warning("the state at entry %d cannot be trusted; it is built again from snapshot and log",
+            position.index)
     return LmdbState(path, map_bytes, None)
 
 
@@ -169,7 +170,8 @@ async def open_replica(
             await network.listen(options.peer_address)
     except OSError as error:
         raise StartError(
-            f"cannot listen on peer address {options.peer_address}: {error.strerror}; stop what uses it, or give another --peer"
+            f"cannot listen on peer address {options.peer_address}: {error.strerror}; stop what uses it, "
+            "or give another --peer"
         ) from error
     try:
         opened = await loop.run_in_executor(None, _open_data, options, clock)
@@ -268,7 +270,8 @@ def _sync_state_now_and_then(
     core: Core,
     on_fatal: Callable[[BaseException], None],
 ) -> None:
-    """Write the state back from time to time, so that the kernel never has much to write at once. An error of it condemns
+    """Write the state back from time to time, so that the kernel never has much to write at once. An error of it
+    condemns
     the generation: the log stays the truth."""
 
     def done(error: BaseException | None) -> None:
@@ -306,7 +309,8 @@ class _IdentityFile:
         self._save()
 
     def remember_generation(self, generation: int, log_is_durable: Callable[[], bool]) -> None:
-        """The state was replaced by an image. NODE.JSON ONLY AFTER THE LOG'S RESET IS DURABLE: until then a restart must
+        """The state was replaced by an image. NODE.JSON ONLY AFTER THE LOG'S RESET IS DURABLE: until then a restart
+        must
         find the old pair."""
         loop = asyncio.get_running_loop()
 

@@ -41,6 +41,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self.installing: set[str] = set()
         self._append_number: dict[str, int] = {}
         self._answering: int | None = None
+        self._installed_index: int | None = None
         self._reset_floor: dict[str, int] = {}
         self._held_acks: deque[tuple[str, Message]] = deque()
         self._votes: set[tuple[int, str]] = set()
@@ -61,6 +62,10 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         if kind == "next_node_idx":
             message["term"] = self._require_engine().term
             message["n"] = self._answering
+            if self._installed_index is not None:
+                # The engine would vouch for its whole log, but what it kept behind the snapshot (Raft figure 13) was
+                # never compared with the leader's.
+                message["next_node_idx"] = self._installed_index + 1
             if message["reset"]:
                 message["next_node_idx"] = self._back_off(message["next_node_idx"])
             self._outbox.hold(peer, self._journal.written_sequence, message)
@@ -76,7 +81,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         return False
 
     def _back_off(self, index: int) -> int:
-        """The first entry of the conflicting term, so that a divergent tail costs one round trip per term, not per entry
+        """The first entry of the conflicting term, so that a divergent tail costs one round trip per term, not per
+        entry
         (Raft paper 5.3); never below what is committed."""
         term, floor = self._journal.term_at(index), self._require_engine().commit_index + 1
         while term is not None and index > floor and self._journal.term_at(index - 1) == term:
@@ -233,12 +239,14 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             self._votes = {v for v in self._votes if v[0] == message["term"]} | {vote}
         self._onMessageReceived(Node(peer), message)
 
-    def install(self, peer: str, term: int, manifest: bytes) -> None:
-        """Inject a snapshot whose image was fetched and checked (the engine's own shipping is not used)."""
-        self._onMessageReceived(
-            Node(peer),
-            {"type": "append_entries", "term": term, "commit_index": 0, "serialized": (manifest, True, True)},
-        )
+    def install(self, peer: str, term: int, manifest: bytes, index: int) -> None:
+        """Inject a snapshot up to `index` whose image was fetched and checked (the engine's own shipping is not used)."""
+        message = {"type": "append_entries", "term": term, "commit_index": 0, "serialized": (manifest, True, True)}
+        self._installed_index = index
+        try:
+            self._onMessageReceived(Node(peer), message)
+        finally:
+            self._installed_index = None
 
     def newer_term(self, peer: str, term: int) -> None:
         """Somebody has a newer term: take it over, and step down (a vote request that cannot be granted)."""

@@ -19,7 +19,11 @@ def check(reader: Reader, faults: list[str]) -> None:
     for number, row in work.scan(reader):
         if number >= meta.next_work or row.kind not in work.KINDS:
             faults.append(f"work row {number} of kind {row.kind} can not be")
+    if sum(1 for _ in reader.scan(b"p", end_of(b"p"))) != sum(1 for _ in projects.scan(reader)):
+        faults.append("names of projects differ from their records")
     for project in projects.scan(reader):
+        if projects.find(reader, project.name) != project:
+            faults.append(f"project {project.name} is not found by its name")
         _check_idempotency(reader, project, faults)
     _check_sessions(reader, faults)
 
@@ -56,6 +60,8 @@ def _check_sessions(reader: Reader, faults: list[str]) -> None:
         for _, data in reader.scan(table, end_of(table)):
             session = session_record.decode(data)
             wanted[project.number, f"sessions.{session.status}"] += 1
+            if session_record.find(reader, project.number, session.session_id) != session:
+                faults.append(f"session {session.session_id} is not found by its id")
             prefix = b"E" + u32(project.number) + session.number.to_bytes(8, "big")
             seqs = [from_u64(key[-8:]) for key, _ in reader.scan(prefix, end_of(prefix))]
             if seqs != list(range(1, session.last_seq + 1)) or session.stats.events != session.last_seq:

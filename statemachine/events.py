@@ -213,8 +213,6 @@ def scan(
         first = max(first, seq_at(reader, project_no, session, wanted.since))
     if wanted.until is not None:
         end = min(end, seq_at(reader, project_no, session, wanted.until))
-    if first >= end:
-        return
     prefix = _prefix(project_no, session.number)
     for key, data in reader.scan(prefix + keys.u64(first), prefix + keys.u64(end), reverse=descending):
         event = _decoder.decode(data)

@@ -228,8 +228,9 @@ def _rewrite(ctx: Context, project_no: int, old: Session, session: Session, revi
     session.updated_at = ctx.time_ms
     session_record.put(ctx.state, project_no, session)
     _watch_expiry(ctx.state, project_no, old, session)
-    ctx.count(f"sessions.{old.status}", -1)
-    ctx.count(f"sessions.{session.status}", 1)
+    if session.status != old.status:
+        ctx.count(f"sessions.{old.status}", -1)
+        ctx.count(f"sessions.{session.status}", 1)
 
 
 # --- expiry -------------------------------------------------------------------------------------------------

@@ -109,7 +109,6 @@ def _settle_one(ctx: Context, ended: Task, number: int, effects: Effects) -> Tas
         return None
     before = task_store.place(task)
     task.failure = dependency_failure(ended.task_id, ended.status, ctx.time_ms)
-    task.unmet = 0
     task_store.move(ctx, before, Verb.CANCEL, TaskState.CANCELLED, effects.revision(ctx), reason="dependency_failed")
     return task
 

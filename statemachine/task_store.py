@@ -178,6 +178,7 @@ def move(
     task.updated_at = ctx.time_ms
     task.revision = revision
     _settle_holder(before, verb, to)
+    task.unmet = 0
     if to in ENDED and before.status not in ENDED:
         task.completed_at = ctx.time_ms
     failed = verb in _FAILURES and to not in STOPPED

@@ -31,7 +31,7 @@ _FOREIGN_PATHS = re.compile(
     r"(?<![\w.:/-])/(?:" + "|".join(["ho" + "me", "ro" + "ot", "wo" + "rk", "Us" + "ers"]) + r")/\w"
 )
 _REGISTRIES = re.compile("|".join(["py" + r"pi\.", "files.python" + "hosted", "registry.npm" + "js"]))
-_SLEEP = re.compile(r"\b(?:time|asyncio)\.sl" + r"eep\(")
+_SLEEP = re.compile(r"\b(?:time|asyncio)\.sl" + r"eep\((?!0\))")  # of 0: a turn for other tasks, no waiting
 _SILENCED = re.compile(r"#\s*(?:no" + r"qa|type:\s*ign" + r"ore)(?P<rest>.*)$")
 
 
@@ -177,7 +177,7 @@ NOQA, IGNORE = "# no" + "qa", "# type: ign" + "ore"
         (unfinished, "# TO" + "DO later", "todos = []"),
         (foreign_paths, 'open("/ho' + 'me/ann/x")', 'get("/api/tasks/claim/work/x")'),
         (registries, "py" + "pi.org", "pypitem"),
-        (sleeps, "await asyncio.sl" + "eep(1)", "sleep_ms = 3"),
+        (sleeps, "await asyncio.sl" + "eep(1)", "await asyncio.sl" + "eep(0)"),
         (long_functions, "def f():\n" + "    x = 1\n" * 70, "def f():\n" + "    x = 1\n" * 69),
         (undocumented, "x = 1", '"""Doc."""\ndef _f(): ...'),
         (undocumented, '"""Doc."""\nclass A: ...', '"""Doc."""\nclass A:\n    """Doc."""'),

@@ -102,8 +102,7 @@ class Client:
         """End all connections. Idempotent."""
         if self._discovery is not None:
             self._discovery.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._discovery
+            await asyncio.gather(self._discovery, return_exceptions=True)
             self._discovery = None
         await self._calls.transport.close()
 

@@ -51,7 +51,7 @@ class Transport:
             raise OutcomeUnknown(f"{endpoint}: {error}", idempotency_key=request.key) from error
 
     async def open_stream(self, request: Request, silence_s: float) -> Stream:
-        """A stream on the endpoint in use, tried once. Raises the API's error, ``Unreachable`` or ``OutcomeUnknown``."""
+        """A stream on the endpoint in use, tried once. Raises as ``call`` does."""
         endpoint = self.pool.current
         try:
             stream = await self._wire.open_stream(endpoint, request, silence_s)

@@ -73,6 +73,7 @@ class Segments:
         self._worker = worker
         self._segment_bytes = options.segment_bytes
         self._known = known
+        self._durable_number = known[-1].number if known else -1
         self._bases = [segment.base for segment in known]
         self._present = present
         self._lock = Lock()
@@ -106,10 +107,17 @@ class Segments:
         del self._known[:count], self._bases[:count]
         return gone
 
+    def begun(self, number: int) -> None:
+        """The first group of a segment is durable: its successor may be reserved."""
+        self._durable_number = number
+        self.prepare_spare()
+
     def prepare_spare(self) -> None:
         """Reserve the next segment. A disk too full for it is no failure: the current one has its blocks."""
-        if self._known and not self._reserving:
-            number = self._known[-1].number + 1
+        if not self._reserving:
+            # Behind a segment that is durable, never behind one that is only begun: a file behind the spare tells
+            # recovery that the spare was written.
+            number = self._durable_number + 1
             steps: list[Step] = [
                 partial(self.ensure, number),
                 partial(self.disk.sync, segment_name(number)),

@@ -222,5 +222,5 @@ class GroupWriter:
         if self._on_fsync is not None:
             self._on_fsync(group.fsync_s)
         if group.starts_segment:
-            self._segments.prepare_spare()
+            self._segments.begun(group.segment.number)
         self._owner.group_durable(group)

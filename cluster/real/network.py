@@ -170,7 +170,8 @@ class TcpNetwork:
         """Why this connection must not be."""
         peer_id = hello["node_id"]
         if connection.dialed is not None and connection.dialed != peer_id:
-            return f"{self.members.get(connection.dialed)} is node {peer_id}, not {connection.dialed}: check the addresses"
+            address = self.members.get(connection.dialed)
+            return f"{address} is node {peer_id}, not {connection.dialed}: check the addresses"
         if connection.dialed is None and peer_id < self.node_id:
             pass  # the smaller id dials: this is how it should be
         elif connection.dialed is None:

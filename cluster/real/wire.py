@@ -23,7 +23,7 @@ class FrameError(Exception):
 def encode(message: Any) -> bytes:
     """One frame."""
     body = msgpack.packb(message, use_bin_type=True)
-    return _LENGTH.pack(len(body)) + body
+    return _LENGTH.pack(len(body)) + bytes(body)
 
 
 class Decoder:

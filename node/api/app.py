@@ -1,10 +1,11 @@
-"""The server: from bytes on a connection to a parsed request, through its handler, to a reply. The one path of a request."""
+"""The one path of a request: from bytes on a connection, through parsing and its handler, to a reply."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import socket
 import time
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ BODY_TIMEOUT_S = 30.0
 """How long a client may take to send its body."""
 
 KEEPALIVE_S = 75.0
+BACKLOG = 1_024
 READ_BUFFER_BYTES = 64 << 10
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -38,6 +40,7 @@ class App:
     def __init__(self, api: Api, router: Router) -> None:
         self.api = api
         self.router = router
+        api.routes = router.routes
         self.heads = Heads(api.replica)
         self._traffic: dict[Route, RouteTraffic] = {}
         self._unrouted = api.traffic.route("", "unknown")
@@ -150,10 +153,10 @@ async def read_body(http: web.BaseRequest, route: Route) -> bytes:
         return b""
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem("unsupported_media_type", "compressed bodies are not read; send it as it is")
-    if "Expect" in headers:
-        await _continue(http)
     if (http.content_length or 0) > route.bytes_max:
         raise too_large(route.limit_name, route.bytes_max)
+    if "Expect" in headers:
+        _continue(http)
     content = http.content
     if content.is_eof():
         body = content.read_nowait()
@@ -181,7 +184,7 @@ async def _read_all(content: Any, route: Route) -> bytes:
     return b"".join(parts)
 
 
-async def _continue(http: web.BaseRequest) -> None:
+def _continue(http: web.BaseRequest) -> None:
     if http.headers["Expect"].lower() != "100-continue":
         raise Problem("invalid_request", "Expect may only be 100-continue")
     if http.version.minor > 0 and http.transport is not None:
@@ -213,6 +216,20 @@ class _ConnectionServer(web.Server):
         )
 
 
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the first address of `host`. Raises OSError when the port is taken."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
 class Server:
     """The listening socket and its connections."""
 
@@ -221,13 +238,12 @@ class Server:
         self._connections = _ConnectionServer(app)
         self._listener: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port (another one than asked only for 0). Raises OSError when it is taken."""
+    async def start(self, listener: socket.socket) -> int:
+        """Serve on a bound socket; returns its port. Raises OSError when another process was quicker."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            cast(Any, self._connections), host, port, backlog=1_024, reuse_address=True
-        )
-        return int(self._listener.sockets[0].getsockname()[1])
+        factory = cast(Any, self._connections)
+        self._listener = await loop.create_server(factory, sock=listener, backlog=BACKLOG)
+        return int(listener.getsockname()[1])
 
     def stop_accepting(self) -> None:
         """Take no more connections, end long-polls; what is under way goes on."""

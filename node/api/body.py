@@ -17,7 +17,8 @@ from node.api.times import TimeMs, parse
 OpenObject = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": ["object", "null"]})]
 """An object that takes anything. Absent: empty bytes. `open_object` checks it."""
 
-OpenList = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": ["array", "null"]})]
+Anything = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"description": "any JSON value"})]
+"""Any JSON value. Absent: empty bytes. `anything` checks its size."""
 
 INT_MAX = (1 << 53) - 1
 """Numbers above lose digits in clients whose numbers are doubles."""
@@ -115,24 +116,21 @@ def _join(path: str, field: str) -> str:
     return f"{path}.{field}" if path else field
 
 
-def open_object(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int) -> bytes | None:
-    """The bytes of an open object within its limit; None when it was not sent or is null."""
-    return _open(raw, path, limit_name, limit_bytes, b"{", "object")
-
-
-def open_list(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int) -> bytes | None:
-    """The bytes of a list of anything; None when it was not sent or is null."""
-    return _open(raw, path, limit_name, limit_bytes, b"[", "array")
-
-
-def _open(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int, first: bytes, kind: str) -> bytes | None:
+def anything(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int) -> bytes | None:
+    """The bytes of any JSON value within its limit; None when it was not sent or is null."""
     data = bytes(raw)
     if not data or data == b"null":
         return None
-    if data[:1] != first:
-        raise invalid(path, f"Expected `{kind}`")
     if len(data) > limit_bytes:
         raise too_large(limit_name, limit_bytes, path)
+    return data
+
+
+def open_object(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int) -> bytes | None:
+    """As `anything`, for what must be an object."""
+    data = anything(raw, path, limit_name, limit_bytes)
+    if data is not None and data[:1] != b"{":
+        raise invalid(path, "Expected `object`")
     return data
 
 

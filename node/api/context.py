@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cluster.replica import Replica
 from node.api.live import Live, NoLive
 from node.api.traffic import Traffic
 from node.api.wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from node.api.route import Route
 
 T = TypeVar("T")
 
@@ -17,7 +20,8 @@ T = TypeVar("T")
 class Api:
     """The parts behind the API. `closing` is set when the node begins to stop: long-polls end then.
 
-    `parts` are further objects by their type: what a noun needs and the framework need not know.
+    `routes` are what is served. `parts` are further objects by their type: what a noun needs and the framework need
+    not know.
     """
 
     replica: Replica
@@ -26,11 +30,13 @@ class Api:
     live: Live = field(default_factory=NoLive)
     wakeups: Wakeups = field(init=False)
     traffic: Traffic = field(default_factory=Traffic)
+    routes: tuple[Route, ...] = ()
     closing: bool = False
     parts: dict[type[Any], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.wakeups = Wakeups(self.replica)
+        self.replica.subscribe(self.traffic.minute.on_notice)
 
     def provide(self, part: object, kind: type[Any] | None = None) -> None:
         """Make a part available under its type, or under `kind`."""

@@ -9,7 +9,7 @@ import msgspec
 
 from node.api import ids
 from node.api.batches import check_count
-from node.api.body import Count, open_object
+from node.api.body import Count, anything
 from node.api.pages import Page, PageBuilder, encode_cursor, fill, position_of
 from node.api.problem import invalid
 from node.api.query import ListQuery, Text, WaitMs, WriteQuery
@@ -57,7 +57,7 @@ def new_event(body: EventBody | NewEvents, path: str) -> NewEvent:
     return NewEvent(
         ids.new_id(),
         kind,
-        open_object(body.data, f"{path}data", "event_data_bytes_max", limits.PAYLOAD_BYTES_MAX),
+        anything(body.data, f"{path}data", "event_data_bytes_max", limits.PAYLOAD_BYTES_MAX),
         body.actor,
         body.correlation_id,
         body.causation_id,
@@ -137,7 +137,9 @@ def _events_page(
         rows = events.scan(
             view, project_no, session, wanted, after_seq=after_seq, before_seq=before_seq, descending=descending
         )
-        numbered = ((seq, (seq, event) if event is not None and _is_wanted(query, event) else None) for seq, event in rows)
+        numbered = (
+            (seq, (seq, event) if event is not None and _is_wanted(query, event) else None) for seq, event in rows
+        )
         ended = fill(builder, numbered, lambda row: event_view(session.session_id, row[0], row[1]))
         return builder, ended, session.last_seq
 

@@ -157,4 +157,3 @@ def _overlaid(resource: Any, facts: dict[str, Any] | None) -> Any:
         else {name: getattr(resource, name) for name in resource.__struct_encode_fields__}
     )
     return members if facts is None else {**members, **facts}
-

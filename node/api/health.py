@@ -98,9 +98,7 @@ def _checks(request: Request[ReadyQuery, Any], *, stale: bool) -> dict[str, Chec
 async def info(request: Request[Any, Any]) -> Reply:
     """Name, versions and features."""
     replica = request.api.replica
-    return json_reply(
-        Info("hive", request.api.version, 1, replica.cluster_id, list(FEATURES), text(replica.now_ms()))
-    )
+    return json_reply(Info("hive", request.api.version, 1, replica.cluster_id, list(FEATURES), text(replica.now_ms())))
 
 
 async def openapi(request: Request[Any, Any]) -> Reply:

@@ -94,8 +94,6 @@ class NoLive:
         return None
 
 
-
-
 def raw_metrics(live: AgentLive) -> Any:
     """The agent's metrics as it sent them, or null."""
     return msgspec.Raw(live.metrics) if live.metrics else None

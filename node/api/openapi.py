@@ -155,6 +155,10 @@ def _query_parameters(kind: type[Query]) -> list[dict[str, Any]]:
     for field in msgspec.structs.fields(kind):
         hint = hints[field.name]
         schema = msgspec.json.schema(Annotated[hint, msgspec.Meta()], schema_hook=schema_of)
+        # An optional parameter is left out, never null.
+        variants = [variant for variant in schema.pop("anyOf", []) if variant != {"type": "null"}]
+        schema.pop("default", None)
+        schema = variants[0] if len(variants) == 1 else schema | ({"anyOf": variants} if variants else {})
         description = schema.pop("description", "")
         if field.default is not msgspec.NODEFAULT and field.default not in (None, ()):
             schema["default"] = field.default

@@ -146,7 +146,11 @@ def too_large(limit_name: str, limit_bytes: int, path: str | None = None) -> Pro
     what = "the request" if path is None else path
     errors = () if path is None else (FieldError(path, f"is over {limit_bytes} bytes"),)
     return Problem(
-        "too_large", f"{what} is over {limit_bytes} bytes", errors=errors, limit_name=limit_name, limit_bytes=limit_bytes
+        "too_large",
+        f"{what} is over {limit_bytes} bytes",
+        errors=errors,
+        limit_name=limit_name,
+        limit_bytes=limit_bytes,
     )
 
 
@@ -182,4 +186,3 @@ _encoder = msgspec.json.Encoder()
 def encode(problem: Problem, instance: str) -> bytes:
     """The document's bytes."""
     return _encoder.encode(problem.document(instance))
-

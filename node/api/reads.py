@@ -23,4 +23,6 @@ async def prepare(request: Request[Any, Any], query: ReadQuery) -> None:
         lag_ms = replica.lag_ms()
         if lag_ms is None or lag_ms > query.max_lag_ms:
             known = "never" if lag_ms is None else f"{lag_ms} ms ago"
-            raise Problem("too_stale", f"this node was last known to be up to date {known}, asked was {query.max_lag_ms} ms")
+            raise Problem(
+                "too_stale", f"this node was last known to be up to date {known}, asked was {query.max_lag_ms} ms"
+            )

@@ -54,7 +54,9 @@ class Request(Generic[Q, B]):
         "warnings",
     )
 
-    def __init__(self, api: Api, http: web.BaseRequest, method: str, path: str, query_string: str, request_id: str) -> None:
+    def __init__(
+        self, api: Api, http: web.BaseRequest, method: str, path: str, query_string: str, request_id: str
+    ) -> None:
         self.api = api
         self.http = http
         self.connection = cast(Connection, http.protocol)

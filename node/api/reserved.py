@@ -1,4 +1,4 @@
-"""Paths that API.md reserves and this version does not serve: 501 `not_enabled`, so that clients can tell them from typos."""
+"""Paths that API.md reserves and this version does not serve: 501, so that clients can tell them from typos."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Handler = Callable[["Request[Any, Any]"], Awaitable["Answer"]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One route. `reply` is the type of the body of a 2xx (None: not JSON, `content_type` says what).
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from node.api import events, projects, sessions
+from node.api import changes, cluster, events, health, projects, sessions, status, watch
 from node.api.reserved import RESERVED
 from node.api.route import Route, Router
 
 ROUTES: tuple[Route, ...] = (
+    *health.ROUTES,
+    *status.ROUTES,
+    *cluster.ROUTES,
     *projects.ROUTES,
     *sessions.ROUTES,
     *events.ROUTES,
+    *changes.ROUTES,
+    *watch.ROUTES,
 )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cluster.replica import View
-from node.api.body import Body, Count, OpenObject, absent
+from node.api.body import Anything, Body, Count, OpenObject, absent
 from node.api.ids import Id
 from node.api.query import Text
 from node.api.reply import raw
@@ -52,7 +52,7 @@ class NewEvents(Body):
     """`POST /api/sessions/{id}/events`: one event, or `items`."""
 
     type: Text | None = None
-    data: OpenObject = absent()
+    data: Anything = absent()
     actor: Text | None = None
     correlation_id: Text | None = None
     causation_id: Text | None = None
@@ -67,7 +67,7 @@ class EventBody(Body):
     """One event to append."""
 
     type: Text
-    data: OpenObject = absent()
+    data: Anything = absent()
     actor: Text | None = None
     correlation_id: Text | None = None
     causation_id: Text | None = None

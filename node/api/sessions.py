@@ -32,6 +32,9 @@ from statemachine.outcome import Item, Outcome
 from statemachine.sessions import SessionFilter
 
 MERGE_TRIES_MAX = 8
+NO_REVISION = 0
+"""The revision of a session that is not there: no session ever has it."""
+
 _KIND = "sessions"
 _PLAIN_FIELDS = ("title", "agent_id", "user", "priority", "expires_at", "status")
 
@@ -123,33 +126,51 @@ async def patch_session(request: Request[WriteQuery, SessionPatch]) -> Reply:
     return json_reply(body, 200, replay_headers(outcome))
 
 
-async def _patch_metadata(request: Request[WriteQuery, SessionPatch], fields: list[str], values: dict[str, Any]) -> Outcome:
+async def _patch_metadata(
+    request: Request[WriteQuery, SessionPatch], fields: list[str], values: dict[str, Any]
+) -> Outcome:
     """Merge here, write on condition that nobody wrote meanwhile, and begin again if somebody did.
 
-    Every try has a place of its own under the Idempotency-Key: a repeat walks through the same refusals to the same end.
+    Every try has a place of its own under the Idempotency-Key: a repeat walks through the same refusals to the
+    same end.
     """
     patch = request.body
     session_id = request.parameters["session_id"]
     metadata = metadata_of(patch.metadata)
     for attempt in range(MERGE_TRIES_MAX):
-        with request.view() as view:
-            project = projects.find(view, request.project)
-            session = None if project is None else session_record.find(view, project.number, session_id)
-        merged = None
-        if metadata is not None:
-            merged = merge_patch(None if session is None else session.metadata, metadata)
-            if merged is not None and len(merged) > limits.METADATA_BYTES_MAX:
-                raise too_large("metadata_bytes_max", limits.METADATA_BYTES_MAX, "metadata")
-        revision = patch.if_revision
-        if revision is None and session is not None:
-            revision = session.revision
-        command = UpdateSession(
-            session_id, (*fields, "metadata"), metadata=merged, if_revision=revision, **values
-        )
+        session = await _merge_base(request, session_id)
+        merged = None if metadata is None else _merged(session, metadata)
+        revision = session.revision if session is not None else NO_REVISION
+        if patch.if_revision is not None:
+            revision = patch.if_revision
+        command = UpdateSession(session_id, (*fields, "metadata"), metadata=merged, if_revision=revision, **values)
         outcome = (await propose(request, command, first_position=attempt))[0]
         if patch.if_revision is not None or not _was_overtaken(outcome):
             return outcome
     raise Problem("conflict", f"session {session_id!r} is changed too often; try again", revision=request.revision)
+
+
+async def _merge_base(request: Request[WriteQuery, SessionPatch], session_id: str) -> session_record.Session | None:
+    """The session to merge into. This node's may be old: if it is not what the user saw, ask the leader first."""
+    session = _session_here(request, session_id)
+    wanted = request.body.if_revision
+    if session is None or wanted not in (None, session.revision):
+        await request.api.replica.read_barrier(request.seconds_left())
+        session = _session_here(request, session_id)
+    return session
+
+
+def _session_here(request: Request[Any, Any], session_id: str) -> session_record.Session | None:
+    with request.view() as view:
+        project = projects.find(view, request.project)
+        return None if project is None else session_record.find(view, project.number, session_id)
+
+
+def _merged(session: session_record.Session | None, metadata: bytes) -> bytes | None:
+    merged = merge_patch(None if session is None else session.metadata, metadata)
+    if merged is not None and len(merged) > limits.METADATA_BYTES_MAX:
+        raise too_large("metadata_bytes_max", limits.METADATA_BYTES_MAX, "metadata")
+    return merged
 
 
 def _was_overtaken(outcome: Outcome) -> bool:

@@ -7,24 +7,25 @@ from typing import Any
 import msgspec
 
 from cluster.replica import MemberStatus, ReplicaStatus, View
-from node.api.live import AgentPerformance
+from node.api.live import AgentLive, AgentPerformance, raw_metrics
 from node.api.query import ReadQuery
 from node.api.reply import GROUP, Reply, json_reply
 from node.api.request import Request
 from node.api.route import Route
 from node.api.times import text, text_or_none
-from node.minute import Minute
 from statemachine import agent_record, counters, idempotency, machine, projects
+from statemachine.agent_record import Agent, Load
 from statemachine.session_record import SessionStatus
 from statemachine.task_states import TaskState
 
 COUNTED: dict[str, tuple[str, ...]] = {
     "sessions": tuple(status.value for status in SessionStatus),
     "tasks": tuple(state.value for state in TaskState),
-    "agents": ("online", "busy", "draining", "unresponsive", "offline"),
+    "agents": ("online", "draining", "unresponsive", "offline"),
 }
-"""What is counted, always shown, also when it is zero."""
+"""What is counted, always shown, also when it is zero. Whether an agent is busy is not counted but seen in its load."""
 
+AGENT_STATUSES = ("online", "busy", "draining", "unresponsive", "offline")
 LIVE_TIMEOUT_S = 1.0
 AGENTS_SHOWN_MAX = 1_000
 
@@ -214,38 +215,39 @@ async def agents_status(request: Request[ReadQuery, Any]) -> Reply:
     live = await request.api.live.live_agents(None, LIVE_TIMEOUT_S)
     by_id = {} if live is None else {agent.agent_id: agent for agent in live.agents}
     items: list[AgentSummary] = []
+    counts = dict.fromkeys(AGENT_STATUSES, 0)
     with request.view() as view:
-        counts = counts_of(view)["agents"]
         for agent in agent_record.scan(view):
-            if len(items) == AGENTS_SHOWN_MAX:
-                break
             load = agent_record.load_of(view, agent.number)
-            known = by_id.get(agent.agent_id)
-            items.append(
-                AgentSummary(
-                    agent_id=agent.agent_id,
-                    status=agent_record.status(view, agent),
-                    held=load.held,
-                    max_concurrent=agent.max_concurrent,
-                    completed=load.completed,
-                    failed=load.failed,
-                    free_slots=None if known is None else known.free_slots,
-                    last_seen=None if known is None else text_or_none(known.last_seen_ms),
-                    metrics=msgspec.Raw(known.metrics) if known is not None and known.metrics else None,
-                )
-            )
+            status = agent_record.status_of(agent, load)
+            counts[status] += 1
+            if len(items) < AGENTS_SHOWN_MAX:
+                items.append(_summary(agent, load, status, by_id.get(agent.agent_id)))
     total = sum(counts.values())
     as_of = None if live is None else text(live.as_of_ms)
     return json_reply(AgentsStatus(as_of, total, counts, items, total > len(items)))
 
 
+def _summary(agent: Agent, load: Load, status: str, live: AgentLive | None) -> AgentSummary:
+    return AgentSummary(
+        agent_id=agent.agent_id,
+        status=status,
+        held=load.held,
+        max_concurrent=agent.max_concurrent,
+        completed=load.completed,
+        failed=load.failed,
+        free_slots=None if live is None else live.free_slots,
+        last_seen=None if live is None else text_or_none(live.last_seen_ms),
+        metrics=None if live is None else raw_metrics(live),
+    )
+
+
 async def performance(request: Request[ReadQuery, Any]) -> Reply:
     """What the last minute was like."""
     live = await request.api.live.performance(LIVE_TIMEOUT_S)
-    minute = request.api.part(Minute)
     with request.view() as view:
         tasks = counts_of(view)["tasks"]
-    figures = minute.figures()
+    figures = request.api.traffic.minute.figures()
     queues = {name: tasks[name] for name in ("pending", "scheduled", "blocked", "assigned", "running")}
     return json_reply(
         PerformanceView(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from node.minute import Minute
+
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 """Upper bounds of the duration histogram, seconds; what is longer falls into a last one."""
 
@@ -11,9 +13,10 @@ BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.
 class RouteTraffic:
     """Requests of one route: durations (by bucket, sum) and counts by status."""
 
-    __slots__ = ("by_bucket", "by_status", "method", "path", "sum_s", "waits")
+    __slots__ = ("_minute", "by_bucket", "by_status", "method", "path", "sum_s", "waits")
 
-    def __init__(self, method: str, path: str, *, waits: bool = False) -> None:
+    def __init__(self, minute: Minute, method: str, path: str, *, waits: bool = False) -> None:
+        self._minute = minute
         self.method = method
         self.path = path
         self.waits = waits
@@ -26,21 +29,23 @@ class RouteTraffic:
         self.by_bucket[bisect_left(BUCKETS_S, duration_s)] += 1
         self.by_status[status] = self.by_status.get(status, 0) + 1
         self.sum_s += duration_s
+        self._minute.request(duration_s, failed=status >= 500, waits=self.waits)
 
 
 class Traffic:
     """All routes' figures, and errors by code."""
 
-    __slots__ = ("errors", "routes", "streams_open")
+    __slots__ = ("errors", "minute", "routes", "streams_open")
 
     def __init__(self) -> None:
+        self.minute = Minute()
         self.routes: list[RouteTraffic] = []
         self.errors: dict[str, int] = {}
         self.streams_open = 0
 
     def route(self, method: str, path: str, *, waits: bool = False) -> RouteTraffic:
         """A new route's figures. `waits`: its durations are of long-polls and say nothing about speed."""
-        traffic = RouteTraffic(method, path, waits=waits)
+        traffic = RouteTraffic(self.minute, method, path, waits=waits)
         self.routes.append(traffic)
         return traffic
 

@@ -42,8 +42,8 @@ class Waiter:
 class Wakeups:
     """Who waits for what.
 
-    Keys are (project, topic), where the project of changes to the cluster is "". A notice that jumped over changes wakes
-    everybody.
+    Keys are (project, topic), where the project of changes to the cluster is "". A notice that jumped over changes
+    wakes everybody.
     """
 
     def __init__(self, replica: Replica) -> None:
@@ -127,4 +127,3 @@ def _wake(waiters: Iterable[Waiter], revision: int) -> None:
 
 def _shutting_down() -> Problem:
     return Problem("shutting_down", "this node is stopping; ask another one")
-

@@ -171,7 +171,11 @@ class _Stream:
             return
         shown = []
         for agent in live.agents:
-            if not agent.metrics or agent.last_seen_ms is None or self._seen_ms.get(agent.agent_id) == agent.last_seen_ms:
+            if (
+                not agent.metrics
+                or agent.last_seen_ms is None
+                or self._seen_ms.get(agent.agent_id) == agent.last_seen_ms
+            ):
                 continue
             self._seen_ms[agent.agent_id] = agent.last_seen_ms
             shown.append(_update(agent.agent_id, agent.last_seen_ms, agent.metrics))

@@ -55,9 +55,7 @@ async def decide(request: Request[Any, Any], command: Command) -> Outcome:
     return outcome
 
 
-async def write(
-    request: Request[Any, Any], command: Command, render: Render, location: str | None = None
-) -> Reply:
+async def write(request: Request[Any, Any], command: Command, render: Render, location: str | None = None) -> Reply:
     """A write of one resource: its status, `Location` for a new one (`location` ends in a slash), and the resource.
 
     A replay has status, id and revision of the first answer, other fields as they are now.
@@ -131,9 +129,7 @@ def idempotency_of(request: Request[Any, Any], header: str, ttl: str | None, pos
     scope = f"{request.principal}\0{request.project}\0{position}\0{key}"
     digest = blake2b(f"{request.method}\0{request.path}\0{request.query_string}\0".encode(), digest_size=16)
     digest.update(request.raw)
-    return Idempotency(
-        blake2b(scope.encode(), digest_size=16).digest(), digest.digest(), uuid7_ms(key), _ttl_ms(ttl)
-    )
+    return Idempotency(blake2b(scope.encode(), digest_size=16).digest(), digest.digest(), uuid7_ms(key), _ttl_ms(ttl))
 
 
 def _ttl_ms(header: str | None) -> int:
@@ -156,5 +152,3 @@ def fence_of(header: str) -> Fence:
     if not (text.isascii() and text.isdecimal() and len(text) <= 19 and int(text) <= _FENCE_NUMBER_MAX):
         raise invalid("Hive-Fence", "must end in a whole number")
     return Fence(kind, resource_id, int(text))
-
-

@@ -201,7 +201,11 @@ def test_a_full_disk_takes_no_new_bytes_but_overwrites() -> None:
     disk.create("a", 100)
     disk.faults.capacity_bytes = 100
     disk.write("a", 90, b"0123456789")
-    for grow in (lambda: disk.write("a", 91, b"0123456789"), lambda: disk.create("b", 1)):
+    calls: list[Callable[[], object]] = [
+        lambda: disk.write("a", 91, b"0123456789"),
+        lambda: disk.create("b", 1),
+    ]
+    for grow in calls:
         with pytest.raises(OSError, match=r"Errno") as failure:
             grow()
         assert failure.value.errno == errno.ENOSPC

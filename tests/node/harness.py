@@ -10,9 +10,10 @@ from typing import Any
 import aiohttp
 
 from cluster.local import LocalReplica
-from node.api.app import App, Server
+from node.api.app import App, Server, bind
 from node.api.context import Api
 from node.api.routes import make_router
+from node.metrics import NodeMetrics
 
 START_MS = 1_767_225_600_000
 """2026-01-01T00:00:00Z"""
@@ -63,7 +64,9 @@ class Node:
         async with self.client.request(method, self.url + path, **options) as reply:
             raw = await reply.read()
             is_json = "json" in reply.headers.get("Content-Type", "")
-            return Answer(reply.status, reply.headers, raw, await reply.json(content_type=None) if is_json and raw else None)
+            return Answer(
+                reply.status, reply.headers, raw, await reply.json(content_type=None) if is_json and raw else None
+            )
 
     async def get(self, path: str, **options: Any) -> Answer:
         return await self.ask("GET", path, **options)
@@ -88,10 +91,11 @@ async def running(prepare: Callable[[Api], None] | None = None, **settings: Any)
     time = ManualTime()
     replica = LocalReplica(time)
     api = Api(replica, "0.1.0", **settings)
+    api.provide(NodeMetrics(replica, api.traffic, api.version))
     if prepare is not None:
         prepare(api)
     server = Server(App(api, make_router()))
-    port = await server.start("127.0.0.1", 0)
+    port = await server.start(bind("127.0.0.1", 0))
     node = Node(api, replica, server, time, port)
     async with aiohttp.ClientSession() as client:
         node.client = client
@@ -113,8 +117,11 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Yield to the loop until something has happened that nobody announces."""
+    loop = asyncio.get_running_loop()
     while not condition():
-        await asyncio.sleep(0)
+        turn = loop.create_future()
+        loop.call_later(0.001, turn.set_result, None)
+        await turn
 
 
 Step = Callable[[Node], Awaitable[None]]

@@ -234,7 +234,7 @@ TIMES = st.none() | st.integers(START_MS - 1, START_MS + 30)
     before_seq=st.none() | st.integers(0, 16),
     descending=st.booleans(),
 )
-def test_filters_against_a_plain_list(  # noqa: PLR0917 - hypothesis calls it by name
+def test_filters_against_a_plain_list(
     log: list[tuple[int, str, str | None, str | None]],
     types: list[str],
     actor: str | None,
@@ -280,6 +280,16 @@ def test_seq_at_a_time(pauses_ms: list[int], offset_ms: int) -> None:
         driver.do(AppendEvents("s", (NewEvent("e", "custom.a"),)))
     expected = next((seq for seq, at in enumerate(times, 1) if at >= START_MS + offset_ms), len(times) + 1)
     assert events.seq_at(driver.store, 1, _session(driver), START_MS + offset_ms) == expected
+
+
+def test_a_hole_in_the_log_is_never_passed_over() -> None:
+    driver = _driver()
+    driver.do(AppendEvents("s", tuple(NewEvent(f"e{i}", "custom.a") for i in range(3))))
+    session = _session(driver)
+    (hole,) = [key for key, _ in driver.store.scan(b"E", b"F") if key.endswith(b"\x02")]
+    driver.store.apply([(hole, None)])
+    with pytest.raises(AssertionError, match="event 2"):
+        events.seq_at(driver.store, 1, session, START_MS)
 
 
 def test_what_is_written_between_pages_comes_after_them() -> None:

@@ -121,6 +121,25 @@ def test_a_patch_changes_what_it_names_and_nothing_else() -> None:
     assert change.topics == ("user.ann",), "whoever followed it by its old owner must hear of the loss"
 
 
+def test_a_patch_tells_apart_what_changed() -> None:
+    driver = Driver()
+    driver.do(CreateSession("s", title="x"))
+    moved = driver.entry(frame(UpdateSession("s", ("status", "title"), status=PAUSED, title="x")))
+    assert [change.type for change in moved.changes] == ["session.status_changed"]
+    both = driver.entry(frame(UpdateSession("s", ("status", "title"), status=ACTIVE, title="y")))
+    assert [(change.type, change.revision) for change in both.changes] == [
+        ("session.updated", 3),
+        ("session.status_changed", 3),
+    ]
+
+
+def test_a_patch_writes_no_more_than_it_must() -> None:
+    driver = Driver()
+    driver.do(CreateSession("s", expires_at=START_MS + 5))
+    applied = driver.entry(frame(UpdateSession("s", ("title",), title="x")))
+    assert [key[:1] for key, _ in applied.writes] == [b"C", b"J", b"M"]
+
+
 def test_a_patch_that_changes_nothing_takes_no_revision() -> None:
     driver = Driver()
     driver.do(CreateSession("s", title="x"))
@@ -284,6 +303,14 @@ def test_the_index_of_expiries_follows_the_session() -> None:
     driver.do(DeleteSession("s"))
     assert indexed() == []
     assert sessions.next_expiry_ms(driver.store) is None
+
+
+def test_an_index_that_names_no_session_is_never_passed_over() -> None:
+    driver = Driver()
+    driver.do(CreateSession("s", expires_at=START_MS))
+    driver.store.apply([(session_record.key_of(1, session.number), None) for session in [_get(driver, "s")]])
+    with pytest.raises(AssertionError, match="does not exist"):
+        list(sessions.due(driver.store, START_MS))
 
 
 def test_an_expiry_command_is_bounded() -> None:

@@ -168,12 +168,12 @@ def test_table(state: TaskState, verb: Verb) -> None:
         assert after == before
 
 
-@pytest.mark.parametrize("verb", list(Verb))
 @pytest.mark.parametrize("state", list(TaskState))
-@pytest.mark.parametrize("to", list(TaskState))
-def test_an_illegal_move_is_a_defect(state: TaskState, verb: Verb, to: TaskState) -> None:
-    if to in TRANSITIONS[state].get(verb, ()):
-        check(state, verb, to)
-    else:
-        with pytest.raises(AssertionError, match="must not take a task"):
-            check(state, verb, to)
+def test_an_illegal_move_is_a_defect(state: TaskState) -> None:
+    for verb in Verb:
+        for to in TaskState:
+            if to in TRANSITIONS[state].get(verb, ()):
+                check(state, verb, to)
+            else:
+                with pytest.raises(AssertionError, match="must not take a task"):
+                    check(state, verb, to)

@@ -78,9 +78,6 @@ class Feed:
         wanted = [w for message in later if (w := self._wanted(message, asked)) is not None]
         return wanted, max(first, self._world.revision + 1)
 
-    async def _wait_for(self, revision: int) -> None:
-        await self._world.wait_until(lambda: True if self._world.revision >= revision else None, PROGRESS_S)
-
 
 class FeedStream:
     """The lines of one watch. ``cut`` ends it like a broken connection."""

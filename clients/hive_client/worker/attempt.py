@@ -60,6 +60,7 @@ class Attempt:
         self._thread: asyncio.Future[Any] | None = None
         self._work: asyncio.Task[Any] | None = None
         self.lease: Lease | None = None
+        self.reporting = False
         self.decided = asyncio.Event()
 
     @property
@@ -93,6 +94,7 @@ class Attempt:
         try:
             outcome = await self._stoppable(self._handle())
             if outcome is not None:
+                self.reporting = True
                 await self._stoppable(self._report.ended(outcome))
         finally:
             watchdog.cancel()

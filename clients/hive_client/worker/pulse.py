@@ -7,7 +7,6 @@ never blocks on a task: all it does with a reply is tell the worker.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 from hive_client.client import Client
 from hive_client.errors import NotFound, OutcomeUnknown, StaleEpoch, Unavailable
 from hive_client.models.agents import Heartbeat
+from hive_client.worker.waiting import first_of
 
 _log = logging.getLogger("hive_client.worker")
 
@@ -138,12 +138,5 @@ class Pulse:
         """The result of ``step``, or None if a kick came first (the step is cancelled then)."""
         work = asyncio.ensure_future(step)
         kicked = asyncio.ensure_future(self._kicked.wait())
-        try:
-            await asyncio.wait({work, kicked}, return_when=asyncio.FIRST_COMPLETED)
-            return work.result() if work.done() else None
-        finally:
-            for task in (work, kicked):
-                if not task.done():
-                    task.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await task
+        await first_of(work, kicked)
+        return None if work.cancelled() else work.result()

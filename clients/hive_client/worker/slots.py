@@ -15,6 +15,7 @@ from hive_client.worker.attempt import Attempt
 from hive_client.worker.context import Stop
 from hive_client.worker.handlers import Handlers
 from hive_client.worker.report import Report
+from hive_client.worker.waiting import end, first_of
 
 _log = logging.getLogger("hive_client.worker")
 
@@ -87,6 +88,9 @@ class Slots:
     def told_to_stop(self, task_id: str, number: int, reason: Stop) -> bool:
         """The server's word; True if this was not known yet."""
         attempt = self._attempts.get((task_id, number))
+        if attempt is not None and attempt.reporting and reason is Stop.LOST:
+            # Perhaps lost because it has just ended by our own report, whose answer is still on its way.
+            return False
         if attempt is not None:
             first = attempt.context.stop_reason is None
             attempt.stop(reason)
@@ -158,18 +162,3 @@ def _listed(attempt: Attempt) -> Mapping[str, Any]:
     task_id, number = attempt.key
     progress = attempt.context.last_progress
     return {"task_id": task_id, "attempt": number, **({"progress": progress} if progress else {})}
-
-
-async def first_of(*futures: asyncio.Future[Any]) -> None:
-    """Waits for one and ends the others."""
-    try:
-        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end(*futures)
-
-
-async def end(*futures: asyncio.Future[Any]) -> None:
-    """Cancel and wait until they are gone."""
-    for future in futures:
-        future.cancel()
-    await asyncio.gather(*futures, return_exceptions=True)

@@ -22,8 +22,9 @@ from hive_client.worker.context import Stop
 from hive_client.worker.enrolment import Enrolment
 from hive_client.worker.handlers import H, Handlers
 from hive_client.worker.pulse import Pulse
-from hive_client.worker.slots import Slots, end
+from hive_client.worker.slots import Slots
 from hive_client.worker.stop_signal import on_stop_signal
+from hive_client.worker.waiting import end
 
 _log = logging.getLogger("hive_client.worker")
 

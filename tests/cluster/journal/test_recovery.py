@@ -225,6 +225,23 @@ def test_a_torn_beginning_of_a_segment_is_begun_again() -> None:
         assert open_bench(bench.disk).journal.last_term == 2
 
 
+def test_no_second_spare_is_made_before_the_first_is_written() -> None:
+    bench = filled(1)
+    writer = bench.journal._log.writer
+    while writer.end <= SMALL.segment_bytes - SMALL.roll_reserve_bytes:
+        bench.settle()
+        bench.append(1, size=300)
+    last = bench.journal.last_index
+    bench.journal.flush()
+    bench.append(1)  # begins the next segment while the last group of this one is in flight
+    assert bench.journal.stats().segments == 2
+    bench.journal.onOneSecondTimer()
+    for _ in range(5):
+        bench.executor.step()
+    bench.disk.crash(Random(0))
+    assert open_bench(bench.disk).journal.last_index == last
+
+
 def test_a_spare_that_is_not_empty_is_made_again() -> None:
     bench, _ = three_groups()
     bench.disk.write(SECOND, 2000, b"remains of a torn write")

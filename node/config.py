@@ -1,0 +1,397 @@
+"""Settings: ONE table drives the command line, the environment, the TOML file, `--help` and the documentation.
+
+What is given later in this list goes before what is given earlier: default, TOML file, environment, command line.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cluster.settings import Limits, ReplicaOptions, SettingsError, Timings
+from node.duties.settings import DutySettings
+from node.version import VERSION
+from statemachine import names
+
+SECRET_BYTES_MIN = 16
+SECRET_BYTES_MAX = 4_096
+DURATION_MS_MAX = 3_600_000
+BYTES_MAX = 1 << 46
+
+
+class Address(NamedTuple):
+    """A host and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class HelpRequested(Exception):  # noqa: N818 - not an error: the text is what was asked for
+    """`--help` or `--version` was given; the text is the answer."""
+
+
+# --- how values are read ----------------------------------------------------------------------------------------------
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a text")  # noqa: TRY004 - every reader says what is wrong by ValueError
+    return value
+
+
+def _node_id(value: Any) -> str:
+    text = _text(value)
+    if wrong := names.check_id(text):
+        raise ValueError(wrong)
+    return text
+
+
+def _address(value: Any) -> Address:
+    host, colon, port = _text(value).rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
+        raise ValueError("must be host:port, such as 127.0.0.1:7400")
+    return Address(host, int(port))
+
+
+def _optional_address(value: Any) -> Address | None:
+    return _address(value) if value else None
+
+
+def _members(value: Any) -> dict[str, str]:
+    """`n1=host:port,n2=…`, or a table of them in TOML."""
+    if isinstance(value, dict):
+        pairs = [(str(name), str(address)) for name, address in value.items()]
+    else:
+        parts = [part.strip() for part in _text(value).split(",") if part.strip()]
+        pairs = [(name.strip(), address.strip()) for name, _, address in (part.partition("=") for part in parts)]
+    members: dict[str, str] = {}
+    for name, address in pairs:
+        if wrong := names.check_id(name):
+            raise ValueError(f"member {name!r} {wrong}; write n1=host:port,n2=host:port")
+        if name in members:
+            raise ValueError(f"names {name!r} twice")
+        members[name] = str(_address(address))
+    if len(set(members.values())) < len(members):
+        raise ValueError("gives two members the same address")
+    return members
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[value.lower()]
+
+
+def _whole(minimum: int, maximum: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        text = str(value)
+        if isinstance(value, bool) or not (text.isascii() and text.isdecimal()) or not minimum <= int(text) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+        return int(text)
+
+    return read
+
+
+def _choice(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return str(value)
+
+    return read
+
+
+_milliseconds = _whole(1, DURATION_MS_MAX)
+_bytes = _whole(1 << 20, BYTES_MAX)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `default` as text, as it would be given; `group` where it belongs in the documentation."""
+
+    name: str
+    read: Callable[[Any], Any]
+    default: str
+    summary: str
+    group: str = "node"
+    metavar: str = "VALUE"
+
+    @property
+    def option(self) -> str:
+        """On the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """In the environment."""
+        return "HIVE_" + self.name.upper()
+
+
+_TIMINGS = Timings()
+_LIMITS = Limits()
+_DUTIES = DutySettings()
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("config", _text, "", "TOML file with settings under these names", metavar="FILE"),
+    Setting("node_id", _node_id, "n1", "name of this node, the same at every start", metavar="ID"),
+    Setting("data_dir", _text, "hive-data", "directory of this node's data; made if it is absent", metavar="DIR"),
+    Setting("http", _address, "127.0.0.1:7400", "where to serve the API", metavar="HOST:PORT"),
+    Setting("peer", _optional_address, "", "where to listen for other nodes; its own entry in members if not given",
+            metavar="HOST:PORT"),
+    Setting("advertise_http", _optional_address, "", "HTTP address told to clients, if it differs from http",
+            metavar="HOST:PORT"),
+    Setting("members", _members, "", "all nodes, this one too: n1=host:port,n2=…; none: a cluster of one",
+            metavar="LIST"),
+    Setting("cluster_secret_file", _text, "", "file with the secret the nodes share; needed with several members",
+            metavar="FILE"),
+    Setting("auto_create_projects", _boolean, "true", "whether a write makes the project it names", metavar="BOOL"),
+    Setting("http_workers", _whole(0, 64), "0", "processes beside the node that serve reads; only 0 is built so far",
+            metavar="N"),
+    Setting("shutdown_timeout_ms", _milliseconds, "10000", "how long requests under way may take at shutdown",
+            metavar="MS"),
+    Setting("log_level", _choice("debug", "info", "warning", "error"), "info", "debug, info, warning or error",
+            "logs", "LEVEL"),
+    Setting("log_format", _choice("text", "json"), "text", "text (key=value) or json", "logs", "FORMAT"),
+    Setting("heartbeat_ms", _milliseconds, str(_TIMINGS.heartbeat_ms), "between two heartbeats of the leader",
+            "timings", "MS"),
+    Setting("election_timeout_min_ms", _milliseconds, str(_TIMINGS.election_timeout_min_ms),
+            "shortest silence after which a follower campaigns", "timings", "MS"),
+    Setting("election_timeout_max_ms", _milliseconds, str(_TIMINGS.election_timeout_max_ms),
+            "longest silence after which a follower campaigns", "timings", "MS"),
+    Setting("fallback_ms", _milliseconds, str(_TIMINGS.fallback_ms),
+            "a leader that no majority answered for so long steps down", "timings", "MS"),
+    Setting("connect_retry_ms", _milliseconds, str(_TIMINGS.connect_retry_ms), "between two tries to reach a peer",
+            "timings", "MS"),
+    Setting("connect_timeout_ms", _milliseconds, str(_TIMINGS.connect_timeout_ms), "how long such a try may take",
+            "timings", "MS"),
+    Setting("disk_stall_ms", _milliseconds, str(_TIMINGS.disk_stall_ms), "a disk silent for so long is an alarm",
+            "timings", "MS"),
+    Setting("late_tick_ms", _milliseconds, str(_TIMINGS.late_tick_ms), "a timer so late counts as a pause",
+            "timings", "MS"),
+    Setting("clock_skew_max_ms", _milliseconds, str(_TIMINGS.clock_skew_max_ms),
+            "a node whose clock is farther from the others' does not lead", "timings", "MS"),
+    Setting("state_sync_ms", _milliseconds, str(_TIMINGS.state_sync_ms), "between two syncs of the state", "timings",
+            "MS"),
+    Setting("agent_heartbeat_ms", _milliseconds, str(_DUTIES.heartbeat_interval_ms),
+            "between two heartbeats of an agent; grows with the fleet", "duties", "MS"),
+    Setting("agent_heartbeats_missed_max", _whole(1, 1_000), str(_DUTIES.heartbeats_missed_max),
+            "an agent that missed so many is offline", "duties", "N"),
+    Setting("offer_timeout_ms", _milliseconds, str(_DUTIES.offer_timeout_ms),
+            "an offer that is not accepted within it goes to another agent", "duties", "MS"),
+    Setting("log_keep_bytes", _bytes, str(_LIMITS.log_keep_bytes), "log kept behind a snapshot for slow followers",
+            "storage", "BYTES"),
+    Setting("snapshot_log_bytes", _bytes, str(_LIMITS.snapshot_log_bytes), "log after which a snapshot is taken",
+            "storage", "BYTES"),
+    Setting("state_map_bytes", _bytes, str(_LIMITS.state_map_bytes), "largest size of the state", "storage", "BYTES"),
+)  # fmt: skip
+"""Every setting there is."""
+
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All values of one node, checked each for itself and against each other."""
+
+    values: Mapping[str, Any]
+    cluster_secret: bytes
+    warnings: tuple[str, ...]
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def http_bind(self) -> Address:
+        """Where to serve the API."""
+        bind: Address = self.values["http"]
+        return bind
+
+    def replica_options(self) -> ReplicaOptions:
+        """What the replica is started with. Raises SettingsError."""
+        values = self.values
+        node_id: str = values["node_id"]
+        peer: Address = values["peer"] or Address("127.0.0.1", 7401)
+        members: dict[str, str] = values["members"] or {node_id: str(peer)}
+        if node_id not in members:
+            raise SettingsError(
+                f"members does not name this node, {node_id!r}: it has {', '.join(members)}; "
+                "add it, or give another --node-id"
+            )
+        own = members[node_id]
+        if len(members) > 1 and not self.cluster_secret:
+            raise SettingsError(
+                f"cluster_secret_file is needed with {len(members)} members: make one file, copy it to all nodes, "
+                "and give it with --cluster-secret-file"
+            )
+        return ReplicaOptions(
+            node_id=node_id,
+            data_dir=Path(values["data_dir"]),
+            peer_address=str(values["peer"]) if values["peer"] else own,
+            http_address=str(values["advertise_http"] or values["http"]),
+            members=members,
+            cluster_secret=self.cluster_secret,
+            version=VERSION,
+            timings=Timings(**{name: values[name] for name in Timings.__dataclass_fields__ if name in values}),
+            limits=Limits(**{name: values[name] for name in Limits.__dataclass_fields__ if name in values}),
+        )
+
+    def duty_settings(self) -> DutySettings:
+        """What the leader's duties are started with."""
+        values = self.values
+        return DutySettings(
+            fallback_ms=values["fallback_ms"],
+            late_tick_ms=values["late_tick_ms"],
+            offer_timeout_ms=values["offer_timeout_ms"],
+            heartbeat_interval_ms=values["agent_heartbeat_ms"],
+            heartbeats_missed_max=values["agent_heartbeats_missed_max"],
+        )
+
+
+def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """The settings of this start. Raises SettingsError with one line that names the way out, HelpRequested."""
+    given = _from_arguments(arguments)
+    variables = {
+        setting.name: (environment[setting.variable], setting.variable)
+        for setting in SETTINGS
+        if environment.get(setting.variable)
+    }
+    file_name = given.get("config") or variables.get("config") or ("", "")
+    chosen = {setting.name: (setting.default, "default") for setting in SETTINGS}
+    chosen |= _from_file(str(file_name[0])) | variables | given
+    values = {}
+    for name, (value, origin) in chosen.items():
+        try:
+            values[name] = BY_NAME[name].read(value)
+        except ValueError as error:
+            raise SettingsError(f"{origin} {error}, not {value!r}") from None
+    if values["http_workers"]:
+        raise SettingsError("http_workers must be 0: worker processes are not built yet; leave it out")
+    settings = Settings(values, _secret(values["cluster_secret_file"]), _warnings(values))
+    settings.replica_options()
+    return settings
+
+
+def _from_arguments(arguments: Sequence[str]) -> dict[str, tuple[Any, str]]:
+    given: dict[str, tuple[Any, str]] = {}
+    options = {setting.option: setting for setting in SETTINGS}
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-h", "--help"):
+            raise HelpRequested(help_text())
+        if word == "--version":
+            raise HelpRequested(f"hive {VERSION}\n")
+        option, equals, value = word.partition("=")
+        setting = options.get(option)
+        if setting is None:
+            raise SettingsError(f"{word!r} is no option of hive node; --help lists all")
+        if not equals:
+            if not rest:
+                raise SettingsError(f"{option} needs a value: {option} {setting.metavar}")
+            value = rest.pop(0)
+        if setting.name in given:
+            raise SettingsError(f"{option} is given twice; leave one out")
+        given[setting.name] = (value, option)
+    return given
+
+
+def _from_file(file_name: str) -> dict[str, tuple[Any, str]]:
+    if not file_name:
+        return {}
+    try:
+        with Path(file_name).open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"config file {file_name} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"config file {file_name} is not TOML: {error}") from None
+    for name in document:
+        if name not in BY_NAME or name == "config":
+            raise SettingsError(f"config file {file_name}: {name!r} is no setting; hive node --help lists all")
+    return {name: (value, f"{file_name}: {name}") for name, value in document.items()}
+
+
+def _secret(file_name: str) -> bytes:
+    if not file_name:
+        return b""
+    try:
+        secret = Path(file_name).read_bytes().strip()
+    except OSError as error:
+        raise SettingsError(f"cluster_secret_file {file_name} cannot be read: {error.strerror}") from None
+    if not SECRET_BYTES_MIN <= len(secret) <= SECRET_BYTES_MAX:
+        bounds = f"{SECRET_BYTES_MIN} to {SECRET_BYTES_MAX} bytes"
+        raise SettingsError(f"cluster_secret_file {file_name} must hold {bounds}, not {len(secret)}")
+    return secret
+
+
+def _warnings(values: Mapping[str, Any]) -> tuple[str, ...]:
+    http: Address = values["http"]
+    if http.is_loopback:
+        return ()
+    return (f"http {http} can be reached from other machines, and requests are not authenticated yet",)
+
+
+# --- documentation ----------------------------------------------------------------------------------------------------
+
+_OPENING = """\
+Usage: hive node [OPTION VALUE]...
+
+Run one node. Without options it is a cluster of one on 127.0.0.1:7400 that keeps its data in ./hive-data.
+Each option may also be given as environment variable, or in the TOML file named by --config:
+--node-id n1, HIVE_NODE_ID=n1, node_id = "n1". The command line goes before the environment, that before the file.
+"""
+
+
+def help_text() -> str:
+    """The text of `--help`."""
+    lines = [_OPENING]
+    group = ""
+    for setting in SETTINGS:
+        if setting.group != group:
+            group = setting.group
+            lines.append(f"{group}:")
+        default = f" [{setting.default}]" if setting.default else ""
+        lines.append(f"  {setting.option + ' ' + setting.metavar:<38} {setting.summary}{default}")
+    lines.append(f"  {'--version':<38} print the version")
+    lines.append(f"  {'--help':<38} print this")
+    return "\n".join(lines) + "\n"
+
+
+def markdown_table() -> str:
+    """The table of settings for the documentation."""
+    lines = ["| setting | environment | default | meaning |", "|---|---|---|---|"]
+    for setting in SETTINGS:
+        default = f"`{setting.default}`" if setting.default else ""
+        lines.append(f"| `{setting.option}` | `{setting.variable}` | {default} | {setting.summary} |")
+    return "\n".join(lines) + "\n"

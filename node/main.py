@@ -1,0 +1,114 @@
+"""The composition root: settings, logs, replica, duties, API; and the same in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from cluster.settings import SettingsError
+from cluster.start import StartError, open_replica
+from node import config, logs
+from node.api.app import App, Server, bind
+from node.api.context import Api
+from node.api.routes import make_router
+from node.config import HelpRequested, Settings
+from node.duties.clock import LoopClock
+from node.duties.duties import Duties
+from node.metrics import NodeMetrics
+from node.version import VERSION
+from statemachine import machine
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+log = logging.getLogger("hive.node")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a node until it is told to stop; returns the exit status."""
+    try:
+        settings = config.load(sys.argv[1:] if arguments is None else arguments, os.environ)
+    except HelpRequested as answer:
+        sys.stdout.write(str(answer))
+        return 0
+    except SettingsError as error:
+        sys.stderr.write(f"hive node: {error}\n")
+        return EXIT_USAGE
+    logs.configure(settings.log_level, settings.log_format)
+    for warning in settings.warnings:
+        log.warning(warning)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (StartError, SettingsError) as error:
+        sys.stderr.write(f"hive node: {error}\n")
+        return EXIT_FAILED
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Start, serve, stop. Raises StartError for what must be put right before a start."""
+    stopping = _on_signals()
+    _allow_many_connections()
+    address = settings.http_bind
+    try:
+        # Bound before the data is opened, so that a port in use leaves the data untouched.
+        listener = bind(address.host, address.port)
+    except OSError as error:
+        raise StartError(
+            f"cannot serve on {address}: {error.strerror}; stop what uses it, or give another --http"
+        ) from error
+    try:
+        replica = await open_replica(settings.replica_options(), machine.apply)
+    except BaseException:
+        listener.close()
+        raise
+    duties = Duties(replica, LoopClock(), settings.duty_settings())
+    api = Api(replica, VERSION, auto_create_projects=settings.auto_create_projects, live=duties.live)
+    api.provide(duties)
+    api.provide(NodeMetrics(replica, api.traffic, VERSION))
+    server = Server(App(api, make_router()))
+    try:
+        port = await server.start(listener)
+        # What was made so far lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("serving", extra={"node": replica.node_id, "http": f"{address.host}:{port}", "version": VERSION})
+        await stopping.wait()
+    finally:
+        log.info("stopping", extra={"node": replica.node_id})
+        server.stop_accepting()
+        duties.close()
+        await server.stop(settings.shutdown_timeout_ms / 1_000)
+        await replica.close()
+        log.info("stopped", extra={"node": replica.node_id})
+
+
+def _on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set. A second one ends the process at once: the log is durable anyway."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if stopping.is_set():
+            log.warning("stopped at once by a second signal")
+            os._exit(EXIT_FAILED)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+def _allow_many_connections() -> None:
+    """Agents hold one connection each: take as many file descriptors as are allowed."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,0 +1,154 @@
+"""The audit finds what it is there to find: every row that is lost, made up or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from statemachine import agent_record, commands, groups, machine, task_record
+from statemachine.audit import audit
+from statemachine.commands import NewEvent, NewTask
+from statemachine.entry import Idempotency
+from statemachine.keys import TABLES
+from statemachine.records import Meta
+from statemachine.task_record import Task, Win
+from statemachine.task_states import TaskState
+from tests.statemachine.harness import Harness
+
+WITHOUT_INVARIANT = {b"S", b"w", b"e"}
+"""Settings; work (any row is legal to be missing here); sessions to expire (tested with sessions)."""
+
+
+@pytest.fixture
+def h() -> Harness:
+    """A state with something in every table."""
+    h = Harness()
+    h.register("a1", slots=9)
+    h.register("a2")
+    h.item(commands.CreateSession("s1"))
+    h.item(commands.AppendEvents("s1", (NewEvent("e1", "custom.x"),)))
+    h.submit("pending", unique_key="k", group_id="g", deadline_in_ms=9_000)
+    h.submit("large", payload=b'"' + b"x" * 2_000 + b'"', delay_ms=5_000)
+    h.submit("blocked", depends_on=("pending", "large"))
+    h.submit("running", group_id="g")
+    h.submit("done")
+    h.submit("failed", group_id="g", max_attempts=1)
+    h.claim("running")
+    h.run("done")
+    h.fail("failed", "a1", h.claim("failed"))
+    h.apply(h.frame(commands.CancelTask("done"), key=Idempotency(b"k" * 16, b"d" * 16, 0, 1_000)))
+    h.check()
+    return h
+
+
+def first(h: Harness, table: bytes) -> tuple[bytes, bytes]:
+    return next(h.store.scan(table, bytes([table[0] + 1])))
+
+
+@pytest.mark.parametrize("table", sorted(TABLES.keys() - WITHOUT_INVARIANT))
+def test_a_lost_row_is_found(h: Harness, table: bytes) -> None:
+    key, _ = first(h, table)
+    h.store.apply([(key, None)])
+    assert audit(h.store) != []
+
+
+@pytest.mark.parametrize("table", [b"t", b"B", b"Q", b"D", b"K", b"d", b"G", b"U", b"a", b"H", b"x", b"E", b"?"])
+def test_a_made_up_row_is_found(h: Harness, table: bytes) -> None:
+    key, value = first(h, table) if table in TABLES else (b"?abcdefgh", b"")
+    h.store.apply([(key[:-2] + b"\x55" + key[-1:], value)])
+    assert audit(h.store) != []
+
+
+def test_a_changed_value_of_an_index_is_found(h: Harness) -> None:
+    for table in (b"t", b"U", b"H", b"a", b"d"):
+        key, value = first(h, table)
+        h.store.apply([(key, b"+" if table == b"d" else bytes(7) + b"\x63")])
+        assert audit(h.store) != [], table
+        h.store.apply([(key, value)])
+    h.check()
+
+
+CORRUPTIONS: dict[str, Callable[[Task], None]] = {
+    "holder": lambda task: setattr(task, "holder_no", 2),
+    "nobody": lambda task: setattr(task, "agent_id", None),
+    "status": lambda task: setattr(task, "status", TaskState.COMPLETED),
+    "attempt": lambda task: setattr(task, "attempt", 0),
+    "tries": lambda task: setattr(task, "tries", 4),
+    "ended": lambda task: setattr(task, "completed_at", 1),
+    "due": lambda task: setattr(task, "due_at", 1),
+    "unmet": lambda task: setattr(task, "unmet", 1),
+    "queue": lambda task: setattr(task, "group_id", "other"),
+    "bodies": lambda task: setattr(task, "bodies", 1),
+    "history": lambda task: setattr(task, "history", task.history * 2),
+    "epoch": lambda task: setattr(task, "agent_epoch", 99),
+    "project": lambda task: setattr(task, "project", "other"),
+    "won twice": lambda task: setattr(task, "wins", (Win(1, "fail", "a1", 1), Win(1, "complete", "a2", 2))),
+    "won by one": lambda task: setattr(task, "wins", (Win(1, "complete", "a1", 1),)),
+    "won in future": lambda task: setattr(task, "wins", (Win(9, "fail", "a1", 1),)),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_an_impossible_task_is_found(h: Harness, name: str) -> None:
+    task = task_record.find(h.store, h.project_no(), "running")
+    assert task is not None
+    CORRUPTIONS[name](task)
+    h.store.apply([(task_record.key(task.project_no, task.number), task_record.encode(task))])
+    assert audit(h.store) != []
+
+
+def test_a_dependent_that_was_forgotten_is_found(h: Harness) -> None:
+    h.do(commands.SubmitTasks((NewTask("x"), NewTask("y", depends_on=("x",), on_dependency_failure="cancel"))))
+    before = h.task("y")
+    (row,) = [row for row in h.store.scan(b"d", b"e") if row[0].endswith(before.number.to_bytes(8, "big"))]
+    kept = h.store.get(task_record.key(before.project_no, before.number))
+    h.item(commands.CancelTask("x"))
+    h.store.apply([(task_record.key(before.project_no, before.number), kept), row])
+    assert any("still waits for x" in fault for fault in audit(h.store))
+
+
+def test_wrong_sums_are_found(h: Harness) -> None:
+    project_no = h.project_no()
+    group = groups.get(h.store, project_no, "g")
+    assert group is not None
+    for change in ({"counts": {"pending": 9}}, {"failed": ["pending"]}, {"failed": ["failed", "failed"]}):
+        wrong = msgspec.structs.replace(group, **change)
+        key, value = first(h, b"g")
+        h.store.apply([(key, msgspec.msgpack.encode(wrong))])
+        assert audit(h.store) != [], change
+        h.store.apply([(key, value)])
+    agent = h.agent("a1")
+    for wrong_agent in (
+        msgspec.structs.replace(agent, slots_high=1, max_concurrent=2),
+        msgspec.structs.replace(agent, liveness="odd"),
+        msgspec.structs.replace(agent, liveness="offline"),
+        msgspec.structs.replace(agent, epoch=77),
+        msgspec.structs.replace(agent, slots_high=0, max_concurrent=0),
+    ):
+        key, value = first(h, b"A")
+        h.store.apply([(key, msgspec.msgpack.encode(wrong_agent))])
+        assert audit(h.store) != [], wrong_agent
+        h.store.apply([(key, value)])
+    for load in (agent_record.Load(5), agent_record.Load(1, deleted=True)):
+        key, value = first(h, b"L")
+        h.store.apply([(key, msgspec.msgpack.encode(load))])
+        assert audit(h.store) != [], load
+        h.store.apply([(key, value)])
+    h.check()
+
+
+def test_wrong_bookkeeping_of_the_feed_is_found(h: Harness) -> None:
+    meta = machine.read_meta(h.store)
+
+    def with_meta(wrong: Meta) -> list[str]:
+        h.store.apply([(b"M", msgspec.msgpack.encode(wrong))])
+        return audit(h.store)
+
+    assert with_meta(msgspec.structs.replace(meta, revision=meta.revision + 1))
+    assert with_meta(msgspec.structs.replace(meta, feed_groups=1))
+    assert with_meta(msgspec.structs.replace(meta, feed_revisions=1))
+    assert with_meta(meta) == []
+    h.store.apply([(b"w" + bytes(7) + b"\x09", msgspec.msgpack.encode(["odd", {}]))])
+    assert len(audit(h.store)) == 1
