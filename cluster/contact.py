@@ -140,6 +140,10 @@ class Contact:
             return None
         return max(0, int((self._clock.monotonic_s() - self._fresh_s) * 1000))
 
+    def wall_ms(self) -> int:
+        """This node's own wall clock, for the answer to a probe."""
+        return self._clock.wall_ms()
+
     # --- all ----------------------------------------------------------------------------------------------------------
 
     def heard(self, peer_id: str) -> None:

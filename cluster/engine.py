@@ -16,12 +16,12 @@ from cluster.engine_pins import check_engine
 check_engine()
 
 import pysyncobj.syncobj as engine_module  # noqa: E402 - only after the check
-from pysyncobj import SyncObj, SyncObjConf  # noqa: E402
-from pysyncobj.node import Node  # noqa: E402
+from pysyncobj import SyncObj, SyncObjConf  # noqa: E402 - only after the check
+from pysyncobj.node import Node  # noqa: E402 - only after the check
 
-from cluster.journal import Journal  # noqa: E402
-from cluster.ports import Clock  # noqa: E402
-from cluster.settings import Limits, Timings  # noqa: E402
+from cluster.journal import Journal  # noqa: E402 - only after the check
+from cluster.ports import Clock  # noqa: E402 - only after the check
+from cluster.settings import Limits, Timings  # noqa: E402 - only after the check
 
 REGULAR = b"\x00"
 NO_OP = b"\x01"

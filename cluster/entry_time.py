@@ -6,9 +6,15 @@ Entry time = max(previous entry's, min(this leader's wall clock, median of all k
 from __future__ import annotations
 
 from cluster.contact import Contact
+from cluster.engine import NO_OP
+from cluster.journal import Journal
 from cluster.ports import Clock
+from statemachine.entry import decode_header
 
 _AHEAD_OF_PEERS_MS = 500
+
+_NO_OPS_IN_A_ROW = 64
+"""How far to look back for an entry with a time. Further back, the state's own time (`seen` at start) stands in."""
 
 
 class EntryTime:
@@ -23,6 +29,15 @@ class EntryTime:
     def seen(self, time_ms: int) -> None:
         """An entry of the log has this time; none may be older after it."""
         self._last_ms = max(self._last_ms, time_ms)
+
+    def resume(self, journal: Journal) -> None:
+        """This node begins to lead: its first entry is not older than the last one of its log."""
+        oldest = max(journal.first_index, journal.last_index - _NO_OPS_IN_A_ROW)
+        for index in range(journal.last_index, oldest - 1, -1):
+            command = journal[index - journal.first_index][0]
+            if command[:1] != NO_OP:
+                self.seen(decode_header(command[1:]).time_ms)
+                return
 
     def now_ms(self) -> int:
         """This node's estimate of the cluster's time, not older than the last entry."""

@@ -73,15 +73,25 @@ class _LmdbView:
 class _LmdbTransaction:
     """A write transaction over several entries. The first error leaves it unusable: the node stops."""
 
-    __slots__ = ("_state", "_txn", "get")
+    __slots__ = ("_get", "_state", "_txn")
 
     def __init__(self, state: LmdbState) -> None:
         self._state = state
         self._txn: Any = state.env.begin(write=True)
-        self.get: Get = self._txn.get
+        self._get: Get = self._txn.get
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            return self._get(key)
+        except lmdb.Error as error:
+            # Not an answer to a command: the other nodes' states are readable.
+            raise StateUnusableError(f"reading the state failed: {error}") from error
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        return _scan(self._txn, start, end, reverse=reverse)
+        try:
+            yield from _scan(self._txn, start, end, reverse=reverse)
+        except lmdb.Error as error:
+            raise StateUnusableError(f"reading the state failed: {error}") from error
 
     def write(self, writes: list[tuple[bytes, bytes | None]]) -> None:
         puts = [(key, value) for key, value in writes if value is not None]

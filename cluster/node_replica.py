@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from cluster.core import Core
-from cluster.peers import Peers
+from cluster.identity import StartError
+from cluster.peers import JOURNAL_UNKNOWN, Peers
 from cluster.replica import (
     CallFailedError,
     MemberStatus,
@@ -26,14 +27,23 @@ from statemachine.outcome import Outcome
 
 log = logging.getLogger("hive.cluster")
 
-Message = dict[str, Any]
-
 
 class NodeReplica:
     """As `Replica`. Made by `start.open_replica`, which also gives `_close` what else has to be let go."""
 
-    def __init__(self, *, run_id: str, version: str, peers: Peers) -> None:
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        version: str,
+        peers: Peers,
+        on_installed: Callable[[], None],
+        on_fatal: Callable[[BaseException], None],
+    ) -> None:
         self.run_id = run_id
+        self.installed = on_installed
+        self.on_fatal = on_fatal
+        self._refusals: set[str] = set()
         self._version = version
         self._peers = peers
         self._core: Core | None = None
@@ -215,7 +225,15 @@ class NodeReplica:
         finally:
             self._calls.pop(number, None)
 
-    def on_message(self, peer_id: str, message: Message) -> None:
+    def on_refused(self, peer_id: str, reason: str) -> None:
+        """From the core: a handshake failed. A node that its peers know under another journal must not go on."""
+        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self.node_id} "):
+            self.on_fatal(StartError(reason))
+        elif reason not in self._refusals:
+            self._refusals.add(reason)
+            log.warning("peer refused peer=%s reason=%s", peer_id, reason)
+
+    def on_message(self, peer_id: str, message: Mapping[str, Any]) -> None:
         """From the core: a call or the reply to one."""
         if message["type"] == "call":
             task = asyncio.get_running_loop().create_task(self._answer(peer_id, message))
@@ -230,7 +248,7 @@ class NodeReplica:
         else:
             future.set_result(message["reply"])
 
-    async def _answer(self, peer_id: str, message: Message) -> None:
+    async def _answer(self, peer_id: str, message: Mapping[str, Any]) -> None:
         reply: bytes | None = None
         error: str | None = None
         handler = self._services.get(message["service"])

@@ -7,16 +7,17 @@ import errno
 import hashlib
 import logging
 import os
-import random
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import lmdb
 
 from cluster.applier import ApplyEntry
 from cluster.core import Core, CoreOptions
+from cluster.host import Host
 from cluster.identity import (
     CleanMark,
     DataDirectory,
@@ -31,13 +32,16 @@ from cluster.identity import (
 from cluster.journal import Journal, JournalError, JournalOptions
 from cluster.lmdb_state import LmdbState
 from cluster.node_replica import NodeReplica
-from cluster.peers import JOURNAL_UNKNOWN, Peers
+from cluster.peers import Peers
+from cluster.ports import Executor
 from cluster.real.clock import SystemClock
 from cluster.real.disk import DirectoryDisk
 from cluster.real.executor import ThreadExecutor
 from cluster.real.loop import AsyncioLoop
 from cluster.real.network import TcpNetwork
 from cluster.settings import ReplicaOptions
+from cluster.snapshots import decode_manifest
+from cluster.state import may_stay
 
 log = logging.getLogger("hive.cluster")
 
@@ -129,8 +133,9 @@ def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Ide
             state = LmdbState(path, map_bytes, identity.generation)
             position = state.position
             trusted = same_boot or state_is_valid(identity, directory, applied=(position.index, position.term))
-            in_log = position.index <= journal.last_index and journal.term_at(position.index) == position.term
-            if trusted and (in_log or position.index == 1):
+            manifest = state.manifest()
+            snapshot_index = 0 if manifest is None else decode_manifest(manifest).position.index
+            if trusted and may_stay(position, snapshot_index, journal.term_at):
                 return state
             state.env.close()
             log.warning("the state at entry %d cannot be trusted; it is built again from snapshot and log",
@@ -144,18 +149,6 @@ def _fatal(error: BaseException) -> None:
     for handler in logging.getLogger().handlers:
         handler.flush()
     os._exit(70)
-
-
-class _ForeignJournal:
-    """Ends a node that its peers know under another journal."""
-
-    def __init__(self) -> None:
-        self._told: set[str] = set()
-
-    def __call__(self, peer_id: str, reason: str) -> None:
-        if reason not in self._told:
-            self._told.add(reason)
-            log.warning("peer refused peer=%s reason=%s", peer_id, reason)
 
 
 async def open_replica(
@@ -190,10 +183,11 @@ def _assemble(
     network: TcpNetwork,
 ) -> NodeReplica:
     loop = asyncio.get_running_loop()
-    identity, directory, journal, state = opened.identity, opened.directory, opened.journal, opened.state
-    journal_executor = ThreadExecutor(loop, "hive-log")
-    snapshot_executor = ThreadExecutor(loop, "hive-snapshot")
-    records = _IdentityFile(directory, identity, snapshot_executor, on_fatal)
+    identity, journal, state = opened.identity, opened.journal, opened.state
+    host = Host(
+        network, clock, AsyncioLoop(loop), ThreadExecutor(loop, "hive-log"), ThreadExecutor(loop, "hive-snapshot")
+    )
+    records = _IdentityFile(opened.directory, identity, host.snapshot_executor, on_fatal)
     run = secrets.randbits(63)
     peers = Peers(
         node_id=options.node_id,
@@ -206,67 +200,47 @@ def _assemble(
         journal_ids={peer: bytes.fromhex(value) for peer, value in identity.journal_ids.items()},
         remember=records.remember_journals,
     )
-    replica = NodeReplica(run_id=f"{run:016x}", version=options.version, peers=peers)
 
     def installed() -> None:
         records.remember_generation(state.generation, lambda: journal.durable_index >= state.position.index)
         loop.call_later(_RETIRE_AFTER_S, state.retire)
 
-    def refused(peer_id: str, reason: str) -> None:
-        told(peer_id, reason)
-        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {options.node_id} "):
-            on_fatal(StartError(reason))
-
-    told = _ForeignJournal()
-    core = Core(
-        CoreOptions(
-            options.node_id,
-            tuple(sorted(options.members)),
-            identity.cluster_id,
-            run,
-            options.timings,
-            options.limits,
-            random.SystemRandom().getrandbits(63),
-        ),
-        journal=journal,
-        state=state,
-        machine=machine,
-        peers=peers,
-        network=network,
-        clock=clock,
-        loop=AsyncioLoop(loop),
-        journal_executor=journal_executor,
-        snapshot_executor=snapshot_executor,
-        on_notice=replica.on_notice,
-        on_role_change=replica.role_changed,
-        on_installed=installed,
-        on_message=replica.on_message,
-        on_refused=refused,
-        on_fatal=on_fatal,
+    replica = NodeReplica(
+        run_id=f"{run:016x}", version=options.version, peers=peers, on_installed=installed, on_fatal=on_fatal
     )
-
-    def finish() -> None:
-        """Everything to disk, then the mark that says so."""
-        journal.sync_blocking()
-        snapshot_executor.close()
-        journal_executor.close()
-        position = state.position
-        state.close()
-        directory.save(replace(records.identity, clean=CleanMark(position.index, position.term)))
-        journal.close()
-        directory.unlock()
-
-    replica.bind(core, [finish])
+    core_options = CoreOptions(
+        options.node_id,
+        tuple(sorted(options.members)),
+        identity.cluster_id,
+        run,
+        options.timings,
+        options.limits,
+        secrets.randbits(63),
+    )
+    core = Core(core_options, journal=journal, state=state, machine=machine, peers=peers, host=host, owner=replica)
+    replica.bind(core, [partial(_finish, opened, records, host)])
     core.start()
-    _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, snapshot_executor, core, on_fatal)
+    _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, host, core, on_fatal)
     return replica
+
+
+def _finish(opened: _Opened, records: _IdentityFile, host: Host) -> None:
+    """Everything to disk, then the mark that says so, then let go. Blocks."""
+    opened.journal.sync_blocking()
+    for executor in (host.snapshot_executor, host.journal_executor):
+        executor.close()
+    position = opened.state.position
+    opened.state.close()
+    opened.directory.save(replace(records.identity, clean=CleanMark(position.index, position.term)))
+    opened.journal.close()
+    opened.directory.unlock()
 
 
 def _sync_state_now_and_then(
     loop: asyncio.AbstractEventLoop,
     period_s: float,
     state: LmdbState,
-    executor: ThreadExecutor,
+    host: Host,
     core: Core,
     on_fatal: Callable[[BaseException], None],
 ) -> None:
@@ -280,7 +254,7 @@ def _sync_state_now_and_then(
 
     def again() -> None:
         if not core.stopped:
-            executor.submit([state.sync], done)
+            host.snapshot_executor.submit([state.sync], done)
             loop.call_later(period_s, again)
 
     loop.call_later(period_s, again)
@@ -293,7 +267,7 @@ class _IdentityFile:
         self,
         directory: DataDirectory,
         identity: Identity,
-        executor: ThreadExecutor,
+        executor: Executor,
         on_fatal: Callable[[BaseException], None],
     ) -> None:
         self.identity = identity

@@ -33,6 +33,18 @@ def next_chain(chain: bytes, index: int, writes: list[tuple[bytes, bytes | None]
     return digest.digest()
 
 
+def may_stay(position: Position, snapshot_index: int, term_at: Callable[[int], int | None]) -> bool:
+    """Whether a state found at a start may go on with the log beside it: snapshot <= applied <= end of log, of one
+    term.
+
+    `snapshot_index` is 0 without a snapshot, `term_at` asks the log. An older state than the snapshot stands before a
+    reset of the log that the crash may have cut off or not: it is built again from the snapshot.
+    """
+    if position.index < snapshot_index:
+        return False
+    return position.index == 1 or term_at(position.index) == position.term
+
+
 class StateTransaction(Protocol):
     """Several entries applied and made visible at once. A `statemachine.store.Reader` of what it wrote so far."""
 

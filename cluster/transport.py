@@ -240,7 +240,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self._onMessageReceived(Node(peer), message)
 
     def install(self, peer: str, term: int, manifest: bytes, index: int) -> None:
-        """Inject a snapshot up to `index` whose image was fetched and checked (the engine's own shipping is not used)."""
+        """Inject a snapshot up to `index` whose image was fetched and checked (the engine's own shipping is not
+        used)."""
         message = {"type": "append_entries", "term": term, "commit_index": 0, "serialized": (manifest, True, True)}
         self._installed_index = index
         try:

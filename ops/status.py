@@ -19,7 +19,7 @@ COLUMNS = (
     "ENDPOINT", "NODE", "VERSION", "DB SIZE", "LOG SIZE", "LEADER", "TERM", "APPLIED INDEX", "REVISION", "LAG MS",
     "MEMBERS UP", "ERRORS",
 )  # fmt: skip
-STATE_BYTES, LOG_BYTES = "hive_state_bytes", "hive_log_bytes"
+STATE_BYTES, LOG_BYTES = "hive_state_bytes", "hive_raft_log_bytes"
 
 
 @dataclass(frozen=True, slots=True)

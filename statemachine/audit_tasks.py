@@ -51,7 +51,7 @@ def _faults_of(task: Task) -> list[str]:
         "more tries than attempts": task.tries <= task.attempt,
         "end and time of end disagree": (status in ENDED) == (task.completed_at is not None),
         "scheduled without a time, or the reverse": (status is TaskState.SCHEDULED) == (task.due_at is not None),
-        "blocked without a reason, or the reverse": (status is TaskState.BLOCKED) == (task.unmet > 0),
+        "blocked without a reason, or the reverse": (status is TaskState.BLOCKED) == (task.unmet != 0),
         "failed without a failure": status is not TaskState.FAILED or task.failure is not None,
         "an attempt was won twice": len(attempts_won) == len(set(attempts_won)),
         "a win of an attempt that never was": all(0 < attempt <= task.attempt for attempt in attempts_won),

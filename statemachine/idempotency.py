@@ -111,9 +111,7 @@ def purge(state: Overlay, project: Project, time_ms: int, count_max: int) -> Non
             if left == 0:
                 break
             key_hash = entry_key[len(prefix) + 8 :]
-            old = find(state, project.number, key_hash)
-            if old is not None:
-                _drop(state, project, key_hash, old)
+            _drop(state, project, key_hash, _indexed(state, project.number, key_hash))
             left -= 1
 
 
@@ -123,15 +121,21 @@ def oldest_ms(reader: Reader, project_no: int) -> int | None:
     for kind in (_DROPPABLE, _KEPT):
         prefix = b"x" + u32(project_no) + kind
         for entry_key, _ in reader.scan(prefix, prefix + b"\xff" * 8):
-            old = find(reader, project_no, entry_key[len(prefix) + 8 :])
-            if old is not None:
-                found.append(old.created_ms)
+            found.append(_indexed(reader, project_no, entry_key[len(prefix) + 8 :]).created_ms)
             break
     return min(found, default=None)
 
 
 def _expiry_key(project_no: int, key_hash: bytes, uuid7_ms: int, expires_ms: int) -> bytes:
     return b"x" + u32(project_no) + _class_of(uuid7_ms) + u64(expires_ms) + key_hash
+
+
+def _indexed(reader: Reader, project_no: int, key_hash: bytes) -> IdempotencyRecord:
+    """The record that an expiry row names."""
+    found = find(reader, project_no, key_hash)
+    if found is None:
+        raise AssertionError("an expiry row of an Idempotency-Key without its record")
+    return found
 
 
 def _drop(state: Overlay, project: Project, key_hash: bytes, old: IdempotencyRecord) -> None:
@@ -146,9 +150,7 @@ def _drop_oldest_uuid7(state: Overlay, project: Project) -> None:
     prefix = b"x" + u32(project.number) + _DROPPABLE
     for entry_key, _ in state.scan(prefix, prefix + b"\xff" * 8):
         key_hash = entry_key[len(prefix) + 8 :]
-        old = find(state, project.number, key_hash)
-        if old is None:
-            raise AssertionError("an expiry row without its record")
+        old = _indexed(state, project.number, key_hash)
         _drop(state, project, key_hash, old)
         project.idempotency_horizon_ms = max(project.idempotency_horizon_ms, old.uuid7_ms)
         return

@@ -114,10 +114,11 @@ def _announce_project(ctx: Context, revision_before: int) -> bool:
 
 def _place_of(error: BaseException) -> str:
     """Where in the code an exception began."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    place, trace = "?", error.__traceback__
+    while trace is not None:
+        place = f"{trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}"
         trace = trace.tb_next
-    return "?" if trace is None else f"{trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}"
+    return place
 
 
 class _Entry:

@@ -28,13 +28,13 @@ def parse_endpoints(endpoints: str | Iterable[str] | None) -> list[str]:
 
 
 def _normal(text: str) -> str:
-    url = text.strip().rstrip("/")
+    url = text.strip()
     if "://" not in url:
         url = f"http://{url}"
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{text!r} is not an endpoint; say for example http://127.0.0.1:7400")
-    return url
+    return url.rstrip("/")
 
 
 class EndpointPool:

@@ -1,7 +1,8 @@
 """When a call is sent again. One table, one function, no state.
 
-A request may be repeated when the first one certainly did not happen (``safe``), or when repeating is harmless: reads,
-writes under one Idempotency-Key, heartbeats. Everything else is raised to the caller at once.
+Every request of this library is harmless to repeat: a read, a write under its Idempotency-Key, or one that the API calls so
+(heartbeat, renew, progress). So what did not happen (``safe``) and what may have happened (``same_key``) are both asked
+again; a refusal is raised at once.
 """
 
 from __future__ import annotations
@@ -31,13 +32,11 @@ class Backoff:
         return ceiling * (0.5 + random.random() / 2)
 
 
-def may_repeat(error: HiveError, *, repeatable: bool, internal_errors: int) -> bool:
-    """Whether the same bytes may be sent again after ``error``; ``repeatable``: sending twice has one effect."""
-    if error.retry == "safe":
-        return True
-    if error.retry != "same_key" or not repeatable:
-        return False
-    return not isinstance(error, InternalError) or internal_errors <= INTERNAL_RETRIES_MAX
+def may_repeat(error: HiveError, *, internal_errors: int) -> bool:
+    """Whether the same bytes are sent again after ``error``, of whose kind ``internal`` there were so many."""
+    if isinstance(error, InternalError):
+        return internal_errors <= INTERNAL_RETRIES_MAX
+    return error.retry in {"safe", "same_key"}
 
 
 def moves_on(error: HiveError) -> bool:

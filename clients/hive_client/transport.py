@@ -114,7 +114,7 @@ class _Call:
             self._internal_errors += error.code == "internal"
             if error.retry == "same_key":
                 self._maybe_happened = self._maybe_happened or error
-            if not may_repeat(error, repeatable=self._request.repeatable, internal_errors=self._internal_errors):
+            if not may_repeat(error, internal_errors=self._internal_errors):
                 raise self._verdict(error)
             if moves_on(error):
                 self._tried.add(endpoint)

@@ -33,14 +33,13 @@ class Cut(Exception):  # noqa: N818 - says what happened
 class Request:
     """One call as bytes; a repeat sends exactly the same, because the server compares digests.
 
-    ``target`` is the path with query, already encoded. ``repeatable``: sending it twice has one effect.
+    ``target`` is the path with query, already encoded. Sending it twice has one effect: see ``retry``.
     """
 
     method: str
     target: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-    repeatable: bool = True
     key: str | None = None
 
 

@@ -57,5 +57,5 @@ def _unpack(body: memoryview) -> Any:
     try:
         with body:
             return msgpack.unpackb(body, raw=False, strict_map_key=True, use_list=True)
-    except (ValueError, msgpack.UnpackException) as error:
+    except (ValueError, msgpack.UnpackException, UnicodeDecodeError) as error:
         raise FrameError(f"not msgpack: {error}") from error

@@ -129,7 +129,7 @@ class App:
 
     def malformed(self, detail: str) -> WireReply:
         """The answer to bytes that are no request."""
-        body = problem.encode(Problem("invalid_request", detail), "")
+        body = problem.encode(Problem("invalid_request", f"this is not HTTP: {detail.partition(':')[0]}"), "/")
         request_id = f"{self._request_prefix}-{next(self._numbers):x}"
         head = self.heads.head(
             Reply(body, 400, (), problem.CONTENT_TYPE), request_id, self.api.replica.revision, "stale"

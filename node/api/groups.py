@@ -28,7 +28,10 @@ class GetGroup(ReadQuery, kw_only=True):
 
 
 class GroupView(msgspec.Struct):
-    """A group. `counts` by status, without zeros; `failed` are ids, at most 100 (`counts` has the true number)."""
+    """A group. `counts` by status, without zeros; `failed` are ids, at most 100 (`counts` has the true number).
+
+    `cancelled`, in the answer to DELETE: how many were cancelled with it; of a large group the rest follows at once.
+    """
 
     group_id: str
     project: str
@@ -39,20 +42,11 @@ class GroupView(msgspec.Struct):
     created_at: str
     revision: int
     created_revision: int
-
-
-class GroupCancelled(GroupView):
-    """A group some of whose tasks were cancelled just now; of a large group the rest follows at once."""
-
-    cancelled: int
+    cancelled: int | msgspec.UnsetType = msgspec.UNSET
 
 
 def _group_view(project: str, group: Group) -> GroupView:
-    return GroupView(*_members(project, group))
-
-
-def _members(project: str, group: Group) -> tuple[Any, ...]:
-    return (
+    return GroupView(
         group.group_id,
         project,
         group.counts,
@@ -95,8 +89,8 @@ async def cancel_group(request: Request[WriteQuery, Any]) -> Reply:
     outcome = await decide(request, CancelGroup(request.parameters["group_id"]))
     item = outcome.items[0]
     with request.view() as view:
-        group = _find(request, view)
-    body = GroupCancelled(*_members(request.project, group), item.numbers[0])
+        body = _group_view(request.project, _find(request, view))
+    body.cancelled = item.numbers[0]
     return json_reply(body, 200, replay_headers(outcome))
 
 
@@ -107,5 +101,5 @@ ROUTES = (
         "GET", _ONE, get_group, "A group of tasks; `until` waits", "tasks:read",
         query=GetGroup, reply=GroupView, waits=True,
     ),
-    Route("DELETE", _ONE, cancel_group, "Cancel all tasks of a group", "tasks:write", query=WriteQuery, reply=GroupCancelled),
+    Route("DELETE", _ONE, cancel_group, "Cancel all its tasks", "tasks:write", query=WriteQuery, reply=GroupView),
 )  # fmt: skip

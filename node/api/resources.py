@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from cluster.replica import View
+from node.api.agent_views import agent_view
 from node.api.session_views import event_view, session_view
-from statemachine import events, limits, projects, session_record
+from node.api.task_views import task_view
+from statemachine import agent_record, events, limits, projects, session_record, task_record
 from statemachine.changes import Change
 from statemachine.events import EventFilter
 from statemachine.records import Project
@@ -54,6 +56,16 @@ def _appended(view: View, project: Project, session: session_record.Session, cha
     return {"session_id": session.session_id, "events": shown}
 
 
+def _task(view: View, project: Project | None, change: Change, full: bool) -> Any:
+    task = None if project is None else task_record.find(view, project.number, change.resource_id)
+    return None if task is None else task_view(view, task, full=full)
+
+
+def _agent(view: View, _: Project | None, change: Change, full: bool) -> Any:
+    agent = agent_record.find(view, change.resource_id)
+    return None if agent is None else agent_view(agent, agent_record.load_of(view, agent.number), full=full)
+
+
 def _project(view: View, _: Project | None, change: Change, _full: bool) -> Any:
     project = projects.find(view, change.resource_id)
     return None if project is None else {"project": project.name, "revision": project.revision}
@@ -61,6 +73,8 @@ def _project(view: View, _: Project | None, change: Change, _full: bool) -> Any:
 
 SHOWN: dict[str, Show] = {
     "session": _session,
+    "task": _task,
+    "agent": _agent,
     "project": _project,
 }
 """By kind of resource. What is not here is told by the facts of its change alone."""

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from node.api import changes, cluster, events, health, projects, sessions, status, watch
+from node.api import (
+    agents,
+    changes,
+    claims,
+    cluster,
+    events,
+    groups,
+    health,
+    heartbeat,
+    projects,
+    sessions,
+    status,
+    task_reads,
+    task_signals,
+    task_verbs,
+    tasks,
+    watch,
+)
 from node.api.reserved import RESERVED
 from node.api.route import Route, Router
 
@@ -13,6 +30,14 @@ ROUTES: tuple[Route, ...] = (
     *projects.ROUTES,
     *sessions.ROUTES,
     *events.ROUTES,
+    *tasks.ROUTES,
+    *task_reads.ROUTES,
+    *claims.ROUTES,
+    *task_verbs.ROUTES,
+    *task_signals.ROUTES,
+    *groups.ROUTES,
+    *agents.ROUTES,
+    *heartbeat.ROUTES,
     *changes.ROUTES,
     *watch.ROUTES,
 )

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from node.api import ids
-from node.api.body import Body, OpenObject, absent, open_object
+from node.api.body import Anything, Body, OpenObject, absent, anything, open_object
 from node.api.ids import Id
-from node.api.problem import Problem, invalid, too_large
+from node.api.problem import Problem, invalid
 from node.api.query import Text
 from node.api.times import TimeMs
 from statemachine import limits, names
@@ -31,7 +31,6 @@ Priority = PriorityNumber | Literal["high", "medium", "low"]
 DelayMs = Annotated[int, msgspec.Meta(ge=0, le=limits.DURATION_MS_MAX)]
 DurationMs = Annotated[int, msgspec.Meta(ge=1, le=limits.DURATION_MS_MAX)]
 LeaseMs = Annotated[int, msgspec.Meta(ge=limits.LEASE_MS_MIN, le=limits.LEASE_MS_MAX)]
-Anything = Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"description": "any JSON value"})]
 
 
 class RequirementBody(Body):
@@ -181,16 +180,6 @@ def _check_key(path: str, key: str) -> None:
         raise invalid(path, f"must be at most {limits.ID_BYTES_MAX} bytes")
     if "\0" in key:
         raise invalid(path, "must not hold a zero character")
-
-
-def anything(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int) -> bytes | None:
-    """The bytes of any JSON value within its limit; None when it was not sent or is null."""
-    data = bytes(raw)
-    if not data or data == b"null":
-        return None
-    if len(data) > limit_bytes:
-        raise too_large(limit_name, limit_bytes, path)
-    return data
 
 
 def labels_of(raw: msgspec.Raw, path: str) -> bytes | None:

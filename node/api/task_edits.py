@@ -59,7 +59,7 @@ async def _update(request: Request[WriteQuery, TaskPatch], values: dict[str, Any
     fields = (*values, *merged_names)
     for attempt in range(MERGE_TRIES_MAX):
         revision = patch.if_revision
-        merged: dict[str, bytes | None] = {}
+        merged: dict[str, Any] = {}
         if merged_names:
             with request.view() as view:
                 task = _find(request, view, task_id)

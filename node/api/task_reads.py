@@ -18,6 +18,7 @@ from node.api.task_explain import Explanation, explain_task
 from node.api.task_views import TaskLiveView, TaskView, find_task, live_views, task_view, with_live
 from node.api.times import TimeMs
 from statemachine import task_queries
+from statemachine.task_queries import Page as TaskPage
 from statemachine.task_queries import TaskFilter
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED, TaskState
@@ -104,13 +105,10 @@ async def list_tasks(request: Request[ListTasks, Any]) -> Reply:
 def _rows(
     request: Request[ListTasks, Any], view: View, wanted: TaskFilter, position: int | None
 ) -> Iterator[tuple[int, Task | None]]:
-    number = request.require_project(view).number
-    if request.query.order == "asc":
-        after = -1 if position is None else position
-        return task_queries.list_tasks(view, number, wanted, after=after, ascending=True)
-    if position is None:
-        return task_queries.list_tasks(view, number, wanted)
-    return task_queries.list_tasks(view, number, wanted, before=position)
+    part = TaskPage(ascending=request.query.order == "asc")
+    if position is not None:
+        part = TaskPage(after=position, ascending=True) if part.ascending else TaskPage(before=position)
+    return task_queries.list_tasks(view, request.require_project(view).number, wanted, part)
 
 
 def _held_keys(

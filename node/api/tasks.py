@@ -106,7 +106,10 @@ ROUTES = (
         query=WriteQuery, body=TaskPatch, reply=TaskView,
     ),
     Route("DELETE", _ONE, cancel_task, "Cancel a task", "tasks:write", query=WriteQuery, reply=TaskView),
-    Route("POST", _ONE + "/retry", retry_task, "Redrive a failed task", "tasks:write", query=WriteQuery, reply=TaskView),
+    Route(
+        "POST", _ONE + "/retry", retry_task, "Redrive a failed task", "tasks:write",
+        query=WriteQuery, reply=TaskView,
+    ),
     Route(
         "PUT", _ONE + "/assign", assign_task, "Offer a task to an agent by hand", "tasks:write",
         query=WriteQuery, body=AssignBody, reply=TaskView,

@@ -16,11 +16,18 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-class TimeMs(int):
+class _PlainInt(type):
+    """Makes plain numbers instances: what `parse` returns is encoded by all who encode integers."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return type(value) is int
+
+
+class TimeMs(int, metaclass=_PlainInt):
     """Unix milliseconds that stand as RFC 3339 in JSON and in query strings: a field of this type is parsed as such."""
 
 
-def parse(text: object) -> TimeMs:
+def parse(text: object) -> int:
     """The time a text names; ValueError says what is wrong with it."""
     if not isinstance(text, str):
         raise ValueError("Expected an RFC 3339 time such as 2026-01-31T12:00:00Z")  # noqa: TRY004 - decoders add the path to ValueError
@@ -33,7 +40,7 @@ def parse(text: object) -> TimeMs:
         raise ValueError(f"{text!r} is not an RFC 3339 time such as 2026-01-31T12:00:00Z") from None
     if not 0 <= time_ms <= TIME_MS_MAX:
         raise ValueError("a time must lie between 1970 and 9999")
-    return TimeMs(time_ms)
+    return time_ms
 
 
 _day_texts: dict[int, str] = {}

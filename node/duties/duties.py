@@ -21,7 +21,7 @@ class Duties:
 
     def __init__(self, replica: Replica, clock: Clock, settings: DutySettings | None = None) -> None:
         self._replica = replica
-        self._clock = clock
+        self.clock = clock
         self.settings = settings or DutySettings()
         self.leadership: Leadership | None = None
         self._term = 0
@@ -48,7 +48,7 @@ class Duties:
             _log.info("duties of the leader ended", extra={"term": self._term})
         if leads and self.leadership is None:
             self._term = self._replica.term
-            self.leadership = Leadership(self._replica, self._clock, self.settings)
+            self.leadership = Leadership(self._replica, self.clock, self.settings)
             memory = self.leadership.memory
             _log.info(
                 "duties of the leader begin",

@@ -52,6 +52,17 @@ class LiveMemory:
             return None
         return LivePerformance(reply.as_of_ms, tuple(_performance(agent) for agent in reply.agents))
 
+    async def one(
+        self, agent_id: str, timeout_s: float
+    ) -> tuple[int, AgentLive | None, AgentPerformance | None] | None:
+        """(as of, agent, its figures) of one agent; None without a leader."""
+        reply = await self._ask(LiveRequest(agents=(agent_id,)), timeout_s)
+        if reply is None:
+            return None
+        if not reply.agents:
+            return reply.as_of_ms, None, None
+        return reply.as_of_ms, _agent(reply.agents[0]), _performance(reply.agents[0])
+
     async def _ask(self, request: LiveRequest, timeout_s: float) -> LiveReply | None:
         try:
             return await self._calls.live(request, timeout_s)

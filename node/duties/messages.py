@@ -48,12 +48,13 @@ class BeatRequest(Message, frozen=True):
 
 
 class LeaseLeft(Message, frozen=True):
-    """What is left of a lease."""
+    """What is left of a lease, or of an offer's time."""
 
     project: str
     task_id: str
     attempt: int
     remaining_ms: int
+    status: str
 
 
 class BeatAnswer(Message, frozen=True):

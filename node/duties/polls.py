@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.replica import CallFailedError, NotCommittedError, Notice, Replica
@@ -36,13 +36,9 @@ class StaleEpochError(Exception):
         self.epoch = epoch
 
 
-class ClientGoneError(Exception):
-    """Whoever polled has hung up."""
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One heartbeat. `metrics` is JSON; `on_lost` tells when the client hangs up."""
+    """One heartbeat. `metrics` is JSON."""
 
     agent_id: str
     epoch: int
@@ -50,7 +46,6 @@ class Call:
     wait_ms: int
     metrics: bytes | None
     running: tuple[Running, ...]
-    on_lost: Callable[[Callable[[], None]], Callable[[], None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +76,7 @@ class _Poll:
 
 
 class Polls:
-    """All open polls of this node, and what their agents were told lately."""
+    """All open polls of this node, and what their agents were told lately. `opened` counts those the leader knew."""
 
     def __init__(self, replica: Replica, calls: LeaderCalls, clock: Clock, settings: DutySettings) -> None:
         self._replica = replica
@@ -95,6 +90,7 @@ class Polls:
         self._ends = Pump("poll ends", clock, self._ends_step, retry_ms=settings.retry_ms)
         self._unsubscribe = replica.subscribe(self._on_notice)
         self._closed = False
+        self.opened = 0
 
     def __len__(self) -> int:
         return len(self._open)
@@ -104,7 +100,8 @@ class Polls:
     async def attend(self, call: Call) -> Attended:
         """Take in a heartbeat and, with `wait_ms`, wait for news or the end of the time.
 
-        Raises UnknownAgentError, StaleEpochError, ClientGoneError, CallFailedError, NotCommittedError.
+        Raises UnknownAgentError, StaleEpochError, CallFailedError, NotCommittedError. CANCEL IT when the client hangs
+        up: the leader is then told that nobody listens.
         """
         if self._closed:
             raise NotCommittedError("shutting_down", "this node is stopping; ask another one")
@@ -119,14 +116,12 @@ class Polls:
             older.woken.set()
         self._open[call.agent_id] = poll
         self._ends.wake()
-        stop_listening = call.on_lost(lambda: poll.end(ClientGoneError()))
         try:
             answer = await self._wait(poll)
         except BaseException:
             self._hang_up(poll)
             raise
         finally:
-            stop_listening()
             if self._open.get(call.agent_id) is poll:
                 del self._open[call.agent_id]
         return Attended(answer, poll.superseded)
@@ -145,6 +140,7 @@ class Polls:
         call = poll.call
         opened = Beat(call.agent_id, call.epoch, call.running, call.metrics, (poll.number, call.wait_ms))
         answer = await self._beat(call, opened)
+        self.opened += 1
         timer: Timer | None = None
         try:
             while not poll.superseded:

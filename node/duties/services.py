@@ -163,7 +163,7 @@ def _named(memory: LeaderMemory, agent: AgentMemory, running: Running) -> list[H
 
 def _leases(memory: LeaderMemory, agent: AgentMemory) -> tuple[LeaseLeft, ...]:
     return tuple(
-        LeaseLeft(item.key[0], item.key[1], item.attempt, _remaining_ms(memory, item))
+        LeaseLeft(*item.key, item.attempt, _remaining_ms(memory, item), item.status)
         for item in memory.holdings.of_agent(agent.agent_id)
     )
 

@@ -74,7 +74,7 @@ def add_handlers(worker: Worker, capabilities: list[str], root: Path, session_id
         @worker.task(REPORT)
         async def report(context: TaskContext) -> Completion:
             await context.session_append(STARTED, {"over": len(context.dependencies)}, session_id=session_id)
-            return recorded(context, merge(await _tallies(context)))
+            return recorded(context, merge(await dependency_tallies(context)))
 
 
 def _file_handler(work_on: Callable[[Path, str], Work], root: Path, session_id: str) -> Callable[[TaskContext], Any]:
@@ -104,7 +104,7 @@ def recorded(context: TaskContext, tally: Tally) -> Completion:
     return Completion(result=tally.to_json(), events=[event])
 
 
-async def _tallies(context: TaskContext) -> list[Tally]:
+async def dependency_tallies(context: TaskContext) -> list[Tally]:
     """The results of all dependencies; a grant may leave out large ones, which are asked for."""
     results: dict[str, Any] = {task_id: dependency.result for task_id, dependency in context.dependencies.items()}
     missing = [task_id for task_id in context.task.depends_on if results.get(task_id) is None]

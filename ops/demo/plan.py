@@ -10,8 +10,8 @@ from hive_client import TaskFields
 # A task may depend on 1,000 others; more files than that are reported in layers.
 DEPENDENCIES_MAX = 1_000
 BATCH_ITEMS_MAX = 1_000
-# A batch request may have 4 MiB; a margin for what surrounds the ids.
-BATCH_DEPENDENCIES_MAX = 20_000
+# What one request may name together; a report itself has at most 1,000.
+BATCH_DEPENDENCIES_MAX = 10_000
 
 OUTLINE, LINT, REPORT = "outline", "lint", "report"
 

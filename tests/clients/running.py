@@ -26,7 +26,7 @@ def async_test(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None
 async def until(condition: Callable[[], object]) -> None:
     """Lets everything else run until the condition holds."""
     while not condition():
-        await asyncio.sleep(0)
+        await settled(1)
 
 
 async def settled(rounds: int = 200) -> None:

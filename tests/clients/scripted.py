@@ -12,9 +12,9 @@ URLS = ("http://n1.invalid", "http://n2.invalid", "http://n3.invalid")
 Step = Reply | Exception
 
 
-def ok(document: Any = None, status: int = 200, **headers: str) -> Reply:
+def ok(document: Any = None, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     body = json.dumps({} if document is None else document).encode()
-    return Reply(status, {"Hive-Revision": "7", "Hive-Cluster": "c1", **headers}, body, "")
+    return Reply(status, {"Hive-Revision": "7", "Hive-Cluster": "c1", **(headers or {})}, body, "")
 
 
 def problem(status: int, code: str, retry: str, headers: Mapping[str, str] | None = None, **extra: Any) -> Reply:

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-
 from hive_client import (
     Client,
     Conflict,
@@ -21,6 +20,7 @@ from hive_client import (
 )
 from hive_client.errors import AgentUnavailable, IdempotencyKeyReused, InvalidCursor, UnknownProject
 from hive_client.testing import EagerClock, FakeHive, ManualClock
+
 from tests.clients.running import async_test, raised, until
 
 
@@ -227,7 +227,9 @@ async def test_a_tail_gets_old_and_new_events_once_also_over_lost_replies() -> N
 @async_test
 async def test_agents_come_go_and_drain(way: str) -> None:
     async with opened(way) as (_, client):
-        first = await client.agents.register("a1", instance_id="i1", capabilities=[{"name": "lint", "proficiency": 0.9}])
+        first = await client.agents.register(
+            "a1", instance_id="i1", capabilities=[{"name": "lint", "proficiency": 0.9}]
+        )
         assert (await client.agents.register("a1", instance_id="i1")).epoch == first.epoch
         second = await client.agents.register("a1", instance_id="i2", capabilities=[{"name": "lint"}])
         assert second.epoch == first.epoch + 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
 from hive_client import Client, OutcomeUnknown
 from hive_client.errors import CLASS_BY_CODE, HiveError
 from hive_client.testing import EagerClock
 from hive_client.wire import Request
+
 from tests.clients.running import async_test, raised
 from tests.clients.scripted import URLS, ScriptedWire, Step, cut, not_sent, ok, problem
 
@@ -58,7 +58,7 @@ async def test_a_problem_is_retried_exactly_if_the_table_says_so(code: str, kind
         assert len(wire.sent) == 2
 
 
-FAILURES = {
+FAILURES: dict[str, Step] = {
     "cut": cut(),
     "not_sent": not_sent(),
     "504": problem(504, "outcome_unknown", "same_key"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-
 from hive_client import Client, NotHappened, Unavailable
 from hive_client.errors import RateLimited, UnexpectedReply
 from hive_client.testing import EagerClock
 from hive_client.wire import Reply
+
 from tests.clients.running import async_test, raised
 from tests.clients.scripted import URLS, ScriptedWire, cut, not_sent, ok, problem
 
@@ -93,7 +93,12 @@ async def test_something_else_than_a_hive_node_is_not_taken_for_one(reply: Reply
 @async_test
 async def test_reads_follow_the_clients_own_writes_per_project_until_the_cluster_is_another() -> None:
     wire = ScriptedWire(
-        ok(**{"Hive-Revision": "41"}), ok(), ok(), ok(), ok(**{"Hive-Revision": "9", "Hive-Cluster": "c2"}), ok()
+        ok(headers={"Hive-Revision": "41"}),
+        ok(),
+        ok(),
+        ok(),
+        ok(headers={"Hive-Revision": "9", "Hive-Cluster": "c2"}),
+        ok(),
     )
     client = Client(URLS, wire=wire, clock=EagerClock())
     await client.tasks.create(title="x")

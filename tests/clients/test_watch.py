@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-
 from hive_client import ClusterRestored, Compacted, Watch
 from hive_client.client import Client
 from hive_client.errors import Forbidden, UnexpectedReply
 from hive_client.sse import EVENT_BYTES_MAX, EventParser, EventTooLarge
 from hive_client.testing import EagerClock, FakeHive, ManualClock
+
 from tests.clients.running import async_test, raised, until
 from tests.clients.scripted import URLS, ScriptedStream, ScriptedWire, cut, not_sent, ok
 

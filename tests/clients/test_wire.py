@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from hive_client import Client
 from hive_client.testing import FakeHive
 from hive_client.wire import Cut, HttpWire, NotSent, Request
+
 from tests.clients.running import async_test, raised
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-
 from hive_client import Completion, NonRetryable, Reject, StaleAttempt, Stop, SyncTaskContext, TaskContext, Worker
 from hive_client.errors import InvalidRequest, UnknownProject
 from hive_client.testing import FakeHive, ManualClock
+from hive_client.wire import Reply
+
 from tests.clients.running import async_test, raised, settled, until
 
 Handler = Callable[[Any], Any]
@@ -402,7 +403,7 @@ async def test_an_agent_whose_epoch_is_stale_drops_its_work_and_takes_its_id_bac
         await bench.client.tasks.create(task_id="t1", backoff={"initial_ms": 60_000})
         await until(lambda: held.contexts)
         await bench.client.agents.register("a1", instance_id="another process")
-        await until(lambda: bench.worker.epoch == 3)
+        await until(lambda: bench.worker.epoch == 3 and held.cancelled)
         assert (held.cancelled, held.contexts[0].stop_reason) == (1, Stop.LOST)
         assert bench.count("complete") == 0
 
@@ -456,6 +457,34 @@ async def test_offers_that_repeat_do_not_make_it_spin() -> None:
 
 
 @async_test
+async def test_a_lease_shorter_than_the_open_poll_is_renewed_although_the_poll_does_not_list_it() -> None:
+    held = Held()
+    async with Bench(max_concurrent=2).at_work(held) as bench:
+        await bench.client.tasks.create(task_id="t1")
+        await until(lambda: held.contexts)
+        answered = asyncio.Event()
+        bench.fake.exchange = _late(bench.fake, "/t2/accept", answered)  # type: ignore[method-assign]  # a slow line
+        await bench.client.tasks.create(task_id="t2", lease_ms=4000)
+        await bench.advance(1.5, step=0.1)
+        answered.set()
+        await bench.advance(20, step=0.1)
+        assert (bench.status("t2"), bench.fake.task("t2").attempt) == ("running", 1)
+
+
+def _late(fake: FakeHive, path_end: str, answered: asyncio.Event) -> Callable[..., Any]:
+    """The fake's exchange, but the answers for one path are held up on their way back."""
+    exchange = fake.exchange
+
+    async def slow(method: str, target: str, headers: Any, body: bytes | None) -> Reply:
+        reply = await exchange(method, target, headers, body)
+        if target.endswith(path_end):
+            await answered.wait()
+        return reply
+
+    return slow
+
+
+@async_test
 async def test_a_plain_function_works_in_a_thread_with_the_same_context() -> None:
     threads: list[str] = []
 
@@ -500,6 +529,31 @@ async def test_a_thread_is_told_to_stop_keeps_its_slot_until_it_does_and_its_res
 
 
 @async_test
+async def test_a_thread_that_was_fenced_off_but_still_runs_leaves_no_room_for_another() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def handler(context: SyncTaskContext) -> str:
+        started.set()
+        release.wait(30)
+        return "too late"
+
+    async with Bench().at_work(handler) as bench:
+        await bench.client.tasks.create(task_id="t1")
+        await until(started.is_set)
+        await bench.client.tasks.fail("t1", agent_id="a1", attempt=1, retryable=False)
+        await bench.client.tasks.create(task_id="t2")
+        await bench.advance(6)
+        # The server counts the slot as free and offers; the worker knows better.
+        assert (bench.worker.active, bench.count("accept")) == (1, 1)
+        assert bench.count("release") >= 1
+        release.set()
+        await until(lambda: bench.worker.active == 0)
+        await bench.advance(10)
+        await until(lambda: bench.status("t2") == "completed")
+        assert bench.status("t1") == "failed"
+
+
+@async_test
 async def test_the_next_attempt_gets_the_checkpoint_of_the_last() -> None:
     checkpoints: list[Any] = []
 
@@ -527,7 +581,7 @@ async def test_progress_without_checkpoint_survives_a_lost_node_and_travels_with
         reporting = asyncio.create_task(held.contexts[0].progress(0.7, "nearly"))
         while not reporting.done():
             await bench.advance(5)
-        assert await reporting is None
+        await reporting
         await bench.advance(10)
         progress = bench.fake.task("t1").progress
         assert progress is not None

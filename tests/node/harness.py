@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -60,7 +62,7 @@ class Node:
     async def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
         """One request; `body` is sent as JSON unless `data` is given."""
         if body is not None:
-            options["json"] = body
+            options["data"] = io.BytesIO(json.dumps(body).encode())
         async with self.client.request(method, self.url + path, **options) as reply:
             raw = await reply.read()
             is_json = "json" in reply.headers.get("Content-Type", "")

@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from typer.testing import CliRunner
-
 from hive_client import Client
 from hive_client.testing import FakeHive
+from typer.testing import CliRunner
+
 from ops.cli import app
+
+SCENARIO_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Stage:
 
 def on_stage(scenario: Callable[[Stage], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with FakeHive() as fake, Client(fake.url) as client:
+        # A scenario takes milliseconds; one that waits for what never comes must not stop the whole suite.
+        async with asyncio.timeout(SCENARIO_LIMIT_S), FakeHive() as fake, Client(fake.url) as client:
             await scenario(Stage(fake, client))
 
     asyncio.run(run())

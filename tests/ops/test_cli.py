@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import typer
-
 from hive_client.errors import Conflict, NoLeader, OutcomeUnknown
+
 from ops.edge import CommandError, explain, guarded
 from tests.ops.command_line import hive
 

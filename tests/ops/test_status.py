@@ -24,7 +24,9 @@ def test_a_node_that_does_not_answer_is_a_row_and_a_failure() -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can answer there
             dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
-            printed = await stage.hive("status", "--only-endpoints", "--endpoints", f"{dead},{stage.fake.url}", "--json")
+            printed = await stage.hive(
+                "status", "--only-endpoints", "--endpoints", f"{dead},{stage.fake.url}", "--json"
+            )
         assert printed.status == 1
         assert [row["node_id"] is None for row in printed.document] == [True, False]
         assert printed.document[0]["errors"] == ["unreachable"]
@@ -42,7 +44,7 @@ def test_members_as_a_table() -> None:
 
 
 def test_gauges_are_read_from_the_text_form() -> None:
-    text = "# TYPE hive_a gauge\nhive_a 1.5e+06\nhive_ab 3.0\nhive_c{x=\"1\"} 9.0\n"
+    text = '# TYPE hive_a gauge\nhive_a 1.5e+06\nhive_ab 3.0\nhive_c{x="1"} 9.0\n'
     assert gauges(text, ("hive_a", "hive_c", "hive_d")) == {"hive_a": 1_500_000}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statemachine import agent_record, commands, limits, machine, task_queries, work
+from statemachine import agent_record, commands, counters, limits, machine, task_queries, work
 from statemachine.commands import AgentBelieved, Capability, NewTask, RegisterAgent, SubmitTasks
 from statemachine.context import CLUSTER
 from tests.statemachine.harness import Harness
@@ -16,7 +16,7 @@ def h() -> Harness:
 
 
 def counts(h: Harness) -> dict[str, int]:
-    return {name: count for name, count in machine.counters.read(h.store, CLUSTER).items() if count}
+    return {name: count for name, count in counters.read(h.store, CLUSTER).items() if count}
 
 
 def status(h: Harness, agent_id: str = "a1") -> str:

@@ -195,6 +195,18 @@ def test_a_uuid7_from_the_far_future_does_not_poison_the_horizon(monkeypatch: py
     assert project.idempotency_horizon_ms == START_MS + 1
 
 
+def test_an_index_that_names_no_record_is_never_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = _driver()
+    _append(driver, key("u", uuid7_ms=START_MS, ttl_ms=1_000))
+    ((record, _),) = driver.store.scan(b"I", b"J")
+    driver.store.apply([(record, None)])
+    with pytest.raises(AssertionError, match="without its record"):
+        idempotency.oldest_ms(driver.store, 1)
+    driver.time_ms += 2_000
+    with pytest.raises(AssertionError, match="without its record"):
+        _append(driver, None)
+
+
 def test_oldest_of_both_classes() -> None:
     driver = _driver()
     assert idempotency.oldest_ms(driver.store, 1) is None

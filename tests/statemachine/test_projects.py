@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from statemachine import limits, projects
-from statemachine.commands import AppendEvents, CreateProject, CreateSession, DeleteSession, NewEvent
+from statemachine.commands import (
+    AppendEvents,
+    CreateProject,
+    CreateSession,
+    DeleteSession,
+    DoWork,
+    NewEvent,
+    NewTask,
+    SubmitTasks,
+)
 from tests.statemachine.driver import START_MS, Driver, frame, key
 
 
@@ -40,6 +49,8 @@ def test_a_write_makes_its_project_under_its_own_revision() -> None:
     assert project is not None
     assert (project.created_revision, project.revision) == (2, 2)
     assert [project.name for project in projects.scan(driver.store)] == ["default", "new"]
+    assert projects.get(driver.store, 2) == project
+    assert projects.get(driver.store, 3) is None
 
 
 @pytest.mark.parametrize(
@@ -69,6 +80,27 @@ def test_a_refused_write_makes_no_project() -> None:
     other = projects.find(driver.store, "other")
     assert other is not None
     assert other.number == 2
+
+
+def test_a_batch_of_which_nothing_was_accepted_makes_no_project() -> None:
+    driver = Driver()
+    hopeless = SubmitTasks((NewTask("t", depends_on=("nobody",)),))
+    one = frame(hopeless, project="new", idempotency=key("k"))
+    for _ in range(2):
+        outcome = driver.outcome(one)
+        assert outcome.refusal is None
+        assert [item.refusal is None for item in outcome.items] == [False]
+        assert not outcome.replayed, "there is no project that could remember it, and nothing to remember"
+    assert projects.find(driver.store, "new") is None
+    assert driver.revision == 0
+
+
+def test_what_lives_in_no_project_needs_none_and_what_does_is_refused_without() -> None:
+    driver = Driver()
+    drained, session = driver.entry(frame(DoWork(), project=""), frame(CreateSession("s"), project="")).outcomes[0]
+    assert drained.refusal is None
+    assert session.refusal is not None
+    assert session.refusal.code == "unknown_project"
 
 
 @pytest.mark.parametrize("name", ["a b", "..", "x" * 129, "batch", "nul\0"])

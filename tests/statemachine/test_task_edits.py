@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from statemachine import commands, machine, task_queries
+from statemachine import commands, counters, machine, task_queries
 from statemachine.commands import UpdateTask
 from tests.statemachine.harness import Harness
 
@@ -28,7 +28,7 @@ def test_priority_and_queue_move_a_pending_task(h: Harness) -> None:
     assert h.changes[0].data == {"fields": ["priority"]}
     h.item(UpdateTask("t2", ("queue",), queue="slow"))
     assert [pending.queue for pending in task_queries.pending(h.store)] == ["slow", "default"]
-    assert machine.counters.read(h.store, h.project_no())["queue.slow.pending"] == 1
+    assert counters.read(h.store, h.project_no())["queue.slow.pending"] == 1
     h.check()
 
 

@@ -86,7 +86,7 @@ def test_offers_are_checked_again(h: Harness, why: str) -> None:
     assert h.content() == content
 
 
-@pytest.mark.parametrize("why", HINDRANCES.keys() - {"unknown"})
+@pytest.mark.parametrize("why", sorted(HINDRANCES.keys() - {"unknown"}))
 @pytest.mark.parametrize("named", [False, True])
 def test_claims(h: Harness, why: str, named: bool) -> None:
     HINDRANCES[why](h)
@@ -192,3 +192,10 @@ def test_slots_count_over_all_projects(h: Harness) -> None:
 def test_a_claim_in_an_unknown_project(h: Harness) -> None:
     claim = commands.ClaimTasks("a1", h.agent("a1").epoch, ("t1",))
     assert h.refusal(claim, project="nowhere").code == "unknown_project"
+
+
+def test_a_grant_writes_only_what_changes(h: Harness) -> None:
+    h.submit("t2", unique_key="k", deadline_in_ms=9_000, expires_unstarted_ms=9_000, priority=9)
+    h.item(commands.AssignTask("t2", "a1"))
+    assert h.applied is not None
+    assert sorted(key[:1] for key, _ in h.applied.writes if key[:1] not in b"MPCn") == [b"H", b"L", b"Q", b"T"]

@@ -37,12 +37,7 @@ RANDOM = st.integers(0, (1 << 32) - 1)
 OFF = st.sampled_from([0, 0, 0, 0, -1, 1])
 MAYBE_MS = st.sampled_from([None, None, None, 500, 3_000])
 JSON = st.sampled_from([None, b"1", b'"' + b"x" * 1_500 + b'"'])
-BELIEVED_BY = {
-    "withdraw": lambda items, _: commands.WithdrawOffers(items),
-    "lose": lambda items, randoms: commands.ExpireLeases(items, randoms),
-    "time_out": lambda items, randoms: commands.ExpireRuns(items, randoms),
-    "expire": lambda items, _: commands.ExpireTasks(items),
-}
+TIMERS = ["expire", "lose", "time_out", "withdraw"]
 NEW_TASKS = st.builds(
     NewTask,
     TASKS,
@@ -167,15 +162,22 @@ class Life(RuleBasedStateMachine):
         ]
         self.do(project, all_verbs[verb])
 
-    @rule(kind=st.sampled_from(sorted(BELIEVED_BY)), off=OFF, random=RANDOM)
+    @rule(kind=st.sampled_from(TIMERS), off=OFF, random=RANDOM)
     def leader(self, kind: str, off: int, random: int) -> None:
         items: list[Believed] = []
-        for project in ("default", "other"):
-            for task_id in (f"t{i}" for i in range(8)):
-                task = task_record.find(self.h.store, self.h.project_no(project), task_id)
-                if task is not None and (random >> len(items)) & 1:
-                    items.append(Believed(task_id, project, task.attempt + off, task.status))
-        self.h.do(BELIEVED_BY[kind](tuple(items), (random,) * len(items)))
+        for position in range(16):
+            project, task_id = ("default", "other")[position // 8], f"t{position % 8}"
+            task = task_record.find(self.h.store, self.h.project_no(project), task_id)
+            if task is not None and random >> position & 1:
+                items.append(Believed(task_id, project, task.attempt + off, task.status))
+        believed, randoms = tuple(items), (random,) * len(items)
+        timers: dict[str, Command] = {
+            "withdraw": commands.WithdrawOffers(believed),
+            "lose": commands.ExpireLeases(believed, randoms),
+            "time_out": commands.ExpireRuns(believed, randoms),
+            "expire": commands.ExpireTasks(believed),
+        }
+        self.h.do(timers[kind])
 
     @rule(by_ms=st.sampled_from([1, 400, 1_000, 70_000]))
     def time(self, by_ms: int) -> None:

@@ -132,8 +132,10 @@ def test_atomic_is_all_or_none_under_one_revision(h: Harness) -> None:
     refusal = h.refusal(SubmitTasks((NewTask("x"), NewTask("y", depends_on=("z",))), atomic=True))
     assert paths(refusal) == ["items[1].depends_on[0]"]
     assert task_record.find(h.store, h.project_no(), "x") is None
+    revision = machine.read_meta(h.store).revision
     again = submit(h, NewTask("b", depends_on=("a",)), NewTask("a"), atomic=True)
     assert [item.status for item in again] == [200, 200]
+    assert machine.read_meta(h.store).revision == revision
 
 
 def test_a_long_chain_backwards_needs_no_recursion(h: Harness) -> None:

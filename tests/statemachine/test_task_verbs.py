@@ -178,6 +178,18 @@ def test_refused_follow_ups_undo_the_completion(
     h.check()
 
 
+def test_a_refused_completion_uses_up_no_effects(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SIDE_EFFECTS_MAX", 1)
+    for name in ("t1", "t2"):
+        h.submit(name)
+        h.submit(f"after-{name}", depends_on=(name,))
+        h.claim(name)
+    refused = Completion("t1", 1, tasks=(NewTask("n", depends_on=("nope",)),))
+    h.do(commands.CompleteTasks("a1", (refused, Completion("t2", 1))))
+    assert (h.task("after-t1").status, h.task("after-t2").status) == ("blocked", "pending")
+    h.check()
+
+
 def test_fail_retries_until_the_attempts_are_used_up(h: Harness) -> None:
     h.submit(max_attempts=2, backoff=Backoff(1_000, 20_000, 60_000, 0))
     h.fail("t1", "a1", h.claim())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from statemachine import limits, machine, work
@@ -32,7 +33,7 @@ def add(h: Harness, **counts: int) -> None:
     ctx = Context(overlay, meta, None, h.frame(DoWork()), h.time_ms)
     for name, count in counts.items():
         work.add(ctx, "test", {"name": name, "count": count})
-    overlay.put(b"M", machine.msgspec.msgpack.encode(meta))
+    overlay.put(b"M", msgspec.msgpack.encode(meta))
     h.store.apply(overlay.writes())
 
 
@@ -55,6 +56,12 @@ def test_no_work_takes_no_revision(h: Harness) -> None:
     outcome = h.do(DoWork())
     assert [item.status for item in outcome.items] == [0]
     assert machine.read_meta(h.store).revision == revision
+
+
+def test_a_row_that_needed_nothing_is_progress(h: Harness) -> None:
+    add(h, a=0)
+    (item,) = h.do(DoWork()).items
+    assert (item.status, item.numbers) == (200, (1,))
 
 
 def test_many_empty_rows_are_done_within_the_bound(h: Harness) -> None:

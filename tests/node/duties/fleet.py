@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from cluster.local import LocalReplica
@@ -34,9 +34,6 @@ from statemachine.commands import (
 )
 from statemachine.outcome import Item
 from statemachine.task_record import Task
-
-NOWHERE: Callable[[Callable[[], None]], Callable[[], None]] = lambda _: lambda: None  # noqa: E731 - a client that stays
-
 
 class FleetTest:
     """What the tests of this folder do to a fleet."""
@@ -119,7 +116,7 @@ class FleetTest:
     def call(self, agent_id: str, wait_ms: int = 0, running: tuple[Running, ...] = (), epoch: int | None = None) -> Call:
         """A heartbeat."""
         epoch = self.agent(agent_id).epoch if epoch is None else epoch
-        return Call(agent_id, epoch, "default", wait_ms, None, running, NOWHERE)
+        return Call(agent_id, epoch, "default", wait_ms, None, running)
 
     async def beat(self, agent_id: str, *running: Running) -> Attended:
         """A heartbeat that does not wait."""

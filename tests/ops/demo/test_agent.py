@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from hive_client import Client, Worker
+from hive_client import Client, TaskContext, Worker
+from hive_client.models import Grant
 from hive_client.testing import FakeHive
-from ops.demo.agent import FOUND, RECORDED, STARTED, add_handlers
+
+from ops.demo.agent import FOUND, RECORDED, STARTED, add_handlers, dependency_tallies
 from ops.demo.ledger import Ledger
 from ops.demo.plan import LINT, OUTLINE, REPORT, plan_tasks
 from ops.demo.source import find_sources
 from ops.demo.verify import count_events, count_tasks, differences, report_tally
+from tests.ops.command_line import SCENARIO_LIMIT_S
 
 
 def write_tree(root: Path) -> None:
@@ -28,7 +31,7 @@ def test_the_whole_tree_is_done_once(tmp_path: Path) -> None:
     ledger = Ledger(submitted={task["task_id"] for task in tasks})
 
     async def scenario() -> None:
-        async with FakeHive() as fake, Client(fake.url) as client:
+        async with asyncio.timeout(SCENARIO_LIMIT_S), FakeHive() as fake, Client(fake.url) as client:
             for session_id in ("run", "run.one"):
                 await client.sessions.create(session_id=session_id)
             worker = Worker(
@@ -67,7 +70,7 @@ def test_the_whole_tree_is_done_once(tmp_path: Path) -> None:
 
 def test_results_that_a_grant_leaves_out_are_asked_for(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with FakeHive() as fake, Client(fake.url) as client:
+        async with asyncio.timeout(SCENARIO_LIMIT_S), FakeHive() as fake, Client(fake.url) as client:
             agent = await client.agents.register("x")
             for number in range(3):
                 await client.tasks.create(task_id=f"t{number}", session_id="run")
@@ -75,12 +78,8 @@ def test_results_that_a_grant_leaves_out_are_asked_for(tmp_path: Path) -> None:
                 await client.tasks.complete(
                     f"t{number}", agent_id="x", attempt=grant.attempt, result={"most_complex": [], "linted": 1}
                 )
-            from hive_client import TaskContext
-            from hive_client.models import Grant
-            from ops.demo.agent import _tallies
-
-            grant = Grant(task_id="r", attempt=1, depends_on=["t0", "t1", "t2"])
-            context = TaskContext(client, grant, agent_id="x", epoch=agent.epoch, on_fenced=lambda: None)
-            assert [t.linted for t in await _tallies(context)] == [1, 1, 1]
+            report = Grant(task_id="r", attempt=1, depends_on=["t0", "t1", "t2"])
+            context = TaskContext(client, report, agent_id="x", epoch=agent.epoch, on_fenced=lambda: None)
+            assert [t.linted for t in await dependency_tallies(context)] == [1, 1, 1]
 
     asyncio.run(scenario())

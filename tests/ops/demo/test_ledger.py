@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from hive_client import Task
 from hive_client.models import ChangeMessage
+
 from ops.demo.ledger import Ledger
 
 

@@ -45,4 +45,4 @@ def test_batches_keep_order_and_limits() -> None:
     parts = list(batches(tasks))
     assert [t["task_id"] for part in parts for t in part] == [t["task_id"] for t in tasks]
     assert all(len(part) <= BATCH_ITEMS_MAX for part in parts)
-    assert all(sum(len(t.get("depends_on", ())) for t in part) <= 20_000 for part in parts)
+    assert all(sum(len(t.get("depends_on", ())) for t in part) <= 10_000 for part in parts)

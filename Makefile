@@ -1,0 +1,44 @@
+# Every target does its own set-up: on a machine with Python 3.11 and nothing else, `make demo` and `make test` just work.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= auto
+SEEDS ?= 20
+DEMO_PATH ?= .
+
+.PHONY: setup demo dev test lint sim bench clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml clients/pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: Python 3.11 or later is needed; install it, or say: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e clients -e '.[dev]'
+	touch $(INSTALLED)
+
+# The main job: three nodes, four agents, real work, a leader killed in the middle.
+demo: setup
+	$(BIN)/hive demo $(DEMO_PATH)
+
+dev: setup
+	$(BIN)/hive dev
+
+test: setup
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# The simulated cluster, with as many seeds as you have time for: make sim SEEDS=1000
+sim: setup
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+bench: setup
+	$(BIN)/hive bench http
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info clients/*.egg-info

@@ -1,0 +1,175 @@
+"""What must hold at every moment of a simulation, whatever goes wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cluster.journal import Journal
+from cluster.replica import NotCommittedError, Notice
+from cluster.state import Position
+from statemachine.outcome import Outcome
+from tests.sim.clockwork import START_MS
+from tests.sim.history import History
+
+if TYPE_CHECKING:
+    from tests.sim.member import Member
+    from tests.sim.simulation import Simulation
+
+_CLOCK_AHEAD_MS_MAX = 2_000
+"""An entry's time is at most so far ahead of the true time, while one clock at most is wrong."""
+
+_VIOLATIONS_MAX = 5
+
+
+class Checks:
+    """Watches everything. `violations` stays empty, or the cluster is wrong."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self._sim = sim
+        self.history = History()
+        self.violations: list[str] = []
+        self.acknowledged: dict[str, Outcome] = {}
+        self.denied: set[str] = set()
+        self.acknowledged_index = 0
+        self._leaders: dict[int, str] = {}
+        self._votes: dict[tuple[str, int], str] = {}
+        self._terms: dict[str, int] = {}
+        self._promised_index: dict[str, tuple[int, int]] = {}
+        self._chains: dict[int, bytes] = {}
+        self._revisions: dict[tuple[str, int], int] = {}
+        self._journal_ids: dict[tuple[str, str], bytes] = {}
+
+    @property
+    def failed(self) -> bool:
+        """Whether enough went wrong to stop."""
+        return len(self.violations) >= _VIOLATIONS_MAX
+
+    def violated(self, where: str, what: str) -> None:
+        """Something is wrong."""
+        self._sim.note(where, f"VIOLATION: {what}")
+        self.violations.append(f"{self._sim.scheduler.now_s:.4f} {where}: {what}")
+
+    # --- nodes --------------------------------------------------------------------------------------------------------
+
+    def on_start(self, member: Member, journal: Journal) -> None:
+        """A journal was opened: what was promised on it is still there."""
+        term = journal.getCurrentTerm()
+        promised = self._terms.get(member.node_id, 0)
+        if member.kept.journal_ids or journal.last_index > 1:
+            if term < promised:
+                self.violated(member.node_id, f"starts in term {term}, and has spoken in term {promised}")
+            vote = self._votes.get((member.node_id, term))
+            if vote is not None and journal.getVotedForNodeId() != vote:
+                self.violated(member.node_id, f"has forgotten that it voted for {vote} in term {term}")
+
+    def after_step(self, member: Member) -> None:
+        """After each thing that a process did."""
+        core = member.core
+        engine = core.engine
+        if engine.leading:
+            leader = self._leaders.setdefault(engine.term, member.node_id)
+            if leader != member.node_id:
+                self.violated(member.node_id, f"leads in term {engine.term}, and so did {leader}")
+                self._leaders[engine.term] = member.node_id
+        applied = engine.applied_index
+        if applied > core.journal.durable_index and applied > max(core.journal.first_index + 1, 1):
+            self.violated(member.node_id, f"has applied {applied}, and only {core.journal.durable_index} is on its disk")
+
+    def on_sent(self, node_id: str, peer_id: str, message: dict[str, Any]) -> None:
+        """A message leaves: votes are for one candidate only, whatever is restarted in between."""
+        kind = message["type"]
+        if kind == "response_vote":
+            self._voted(node_id, message["term"], peer_id)
+        elif kind == "request_vote":
+            self._voted(node_id, message["term"], node_id)
+        if kind in ("response_vote", "request_vote", "next_node_idx"):
+            self._terms[node_id] = max(self._terms.get(node_id, 0), message["term"])
+
+    def _voted(self, node_id: str, term: int, candidate: str) -> None:
+        before = self._votes.setdefault((node_id, term), candidate)
+        if before != candidate:
+            self.violated(node_id, f"votes for {candidate} in term {term}, and voted for {before}")
+
+    def on_opened(self, member: Member, peer: Member) -> None:
+        """`member` has let `peer` in: never with another journal than the one it knows."""
+        pair = (member.node_id, peer.node_id)
+        known = member.kept.journal_ids.get(peer.node_id)
+        if known is not None and self._journal_ids.get(pair, peer.kept.journal_id) != peer.kept.journal_id:
+            self.violated(member.node_id, f"lets in {peer.node_id}, whose journal is not the one it was known by")
+        self._journal_ids[pair] = peer.kept.journal_id
+
+    def on_fatal(self, member: Member, error: BaseException) -> None:
+        """No process may end by itself: no fault here is one that a node must die of."""
+        member.note(f"stops: {type(error).__name__}: {error}")
+        self.violated(member.node_id, f"stops: {type(error).__name__}: {error}")
+
+    # --- entries ------------------------------------------------------------------------------------------------------
+
+    def on_commit(self, member: Member, before: Position, after: Position) -> None:
+        """Entries have become visible on a node."""
+        journal, history = member.core.journal, self.history
+        for index in range(before.index + 1, after.index + 1):
+            command, _, term = journal[index - journal.first_index]
+            for fault in history.add(index, term, command):
+                self.violated(member.node_id, fault)
+        chain = self._chains.setdefault(after.index, after.chain)
+        if chain != after.chain:
+            self.violated(member.node_id, f"its state at entry {after.index} is not that of the others")
+        ahead_ms = history.time_ms - START_MS - int(self._sim.scheduler.now_s * 1000)
+        if ahead_ms > _CLOCK_AHEAD_MS_MAX:
+            self.violated(member.node_id, f"the time of entry {after.index} is {ahead_ms} ms ahead")
+
+    def on_notice(self, member: Member, notice: Notice) -> None:
+        """Revisions come without gap or repeat, per run of a node."""
+        run = (member.node_id, member.lives)
+        last = self._revisions.get(run)
+        if last is not None:
+            if notice.gap and notice.revision < last:
+                self.violated(member.node_id, f"a gap leads back from revision {last} to {notice.revision}")
+            if not notice.gap and notice.first_revision != last + 1:
+                self.violated(member.node_id, f"revision {notice.first_revision} is told after {last}")
+        self._revisions[run] = notice.revision
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def on_result(self, member: Member, request_ids: list[str], result: list[Outcome] | Exception) -> None:
+        """A client hears what became of its write."""
+        index_of = self.history.index_of
+        if isinstance(result, NotCommittedError):
+            self.denied.update(request_ids)
+        if isinstance(result, Exception):
+            return
+        if len(result) != len(request_ids):
+            self.violated(member.node_id, f"{len(result)} outcomes for {len(request_ids)} commands")
+            return
+        for request_id, outcome in zip(request_ids, result, strict=True):
+            if request_id not in index_of:
+                self.violated(member.node_id, f"{request_id} is acknowledged, and was never applied")
+                continue
+            self.acknowledged[request_id] = outcome
+            self.acknowledged_index = max(self.acknowledged_index, index_of[request_id])
+
+    def on_read(self, member: Member, began_at_index: int) -> None:
+        """A linearizable read goes on: everything acknowledged before it began must be visible."""
+        index = member.core.state.position.index
+        if index < began_at_index:
+            self.violated(member.node_id, f"a read sees entry {index}, entry {began_at_index} was acknowledged before it")
+
+    def at_the_end(self, members: list[Member]) -> None:
+        """The whole history once more, from nothing."""
+        replayed = self.history.replay()
+        for fault in replayed.faults:
+            self.violated("history", fault)
+        for index, chain in self._chains.items():
+            if replayed.chains.get(index) != chain:
+                self.violated("history", f"the state at entry {index} is not what its replay gives")
+                break
+        for member in members:
+            content = dict(member.core.state.store.scan(b"\x00", b"\xff"))  # type: ignore[attr-defined]  # a MemoryState
+            if content != replayed.content:
+                self.violated(member.node_id, "its state is not what a replay gives")
+        for request_id, outcome in self.acknowledged.items():
+            if replayed.outcomes.get(request_id) != outcome:
+                self.violated("history", f"the outcome of {request_id} is not what was acknowledged")
+        for request_id in sorted(self.denied & replayed.outcomes.keys()):
+            self.violated("history", f"{request_id} was said not to have happened, and did")

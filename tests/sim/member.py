@@ -1,0 +1,335 @@
+"""One simulated machine: what survives on it, and the process that comes and goes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from cluster.core import Core, CoreOptions
+from cluster.journal import Journal, JournalOptions
+from cluster.memory_disk import MemoryDisk
+from cluster.memory_state import MemorySnapshots, MemoryState
+from cluster.peers import JOURNAL_UNKNOWN, Peers
+from cluster.replica import Notice
+from cluster.settings import Limits, Timings
+from cluster.state import Position, may_stay
+from statemachine import machine
+from statemachine.store import MemoryStore
+from tests.sim.clockwork import Action, DiskSpeed, SimClock, SimExecutor, SimLoop
+from tests.sim.links import Port
+
+if TYPE_CHECKING:
+    from tests.sim.simulation import Simulation
+
+CLUSTER_ID = "simulated"
+
+
+@dataclass(slots=True)
+class Generation:
+    """A state as the page cache holds it: it outlives the process, not the machine."""
+
+    number: int
+    position: Position
+    store: MemoryStore
+
+
+class SimState(MemoryState):
+    """The state of one life, in numbered generations."""
+
+    def __init__(self, snapshots: MemorySnapshots, on_commit: Callable[[Position, Position], None]) -> None:
+        super().__init__(snapshots)
+        self.generation = 1
+        self.previous: Generation | None = None
+        self._on_commit = on_commit
+
+    def adopt(self, kept: Generation) -> None:
+        """Go on with a state that was kept."""
+        self.generation, self.position, self.store = kept.number, kept.position, kept.store
+
+    def install(self) -> None:
+        """As `MemoryState`; the generation before is kept until node.json names the new one."""
+        previous = Generation(self.generation, self.position, self.store)
+        super().install()
+        self.generation, self.previous = previous.number + 1, previous
+
+    def committed(self, before: Position) -> None:
+        """A transaction has become visible."""
+        self._on_commit(before, self.position)
+
+    def begin(self) -> Any:
+        """As `MemoryState`, and tells of commits."""
+        transaction, before = super().begin(), self.position
+        inner = transaction.commit
+
+        def commit(position: Position) -> None:
+            inner(position)
+            self.committed(before)
+
+        return _Told(transaction, commit)
+
+
+class _Told:
+    """A transaction whose commit is heard of."""
+
+    def __init__(self, transaction: Any, commit: Callable[[Position], None]) -> None:
+        self.get, self.scan = transaction.get, transaction.scan
+        self.write, self.abort = transaction.write, transaction.abort
+        self.commit = commit
+
+
+@dataclass(slots=True)
+class Kept:
+    """What a machine keeps when its process dies."""
+
+    disk: MemoryDisk = field(default_factory=MemoryDisk)
+    snapshots: MemorySnapshots = field(default_factory=MemorySnapshots)
+    journal_id: bytes = b""
+    journal_ids: dict[str, bytes] = field(default_factory=dict)
+    generation: Generation | None = None
+    same_boot: bool = True
+    clean: bool = False
+
+
+class Life:
+    """One process: actions of a dead one are dropped, those of a paused one wait."""
+
+    def __init__(self, member: Member, number: int) -> None:
+        self.number = number
+        self._member = member
+        self._waiting: deque[Action] = deque()
+        self.paused = False
+        self.over = False
+
+    def run(self, action: Action) -> None:
+        """Run an action of this process, now or when it is no longer paused."""
+        if self.over:
+            return
+        if self.paused:
+            self._waiting.append(action)
+            return
+        action()
+        if not self.over:
+            self._member.sim.checks.after_step(self._member)
+
+    def resume(self) -> None:
+        """Everything that should have happened meanwhile happens now, late."""
+        self.paused = False
+        while self._waiting and not self.paused:
+            self.run(self._waiting.popleft())
+
+
+class Member:
+    """A machine with its clocks, its disk, and at most one process of the cluster."""
+
+    def __init__(self, sim: Simulation, node_id: str, rng: Random, timings: Timings, limits: Limits) -> None:
+        self.sim = sim
+        self.node_id = node_id
+        self._rng = rng
+        self._timings = timings
+        self._limits = limits
+        self.clock = SimClock(sim.scheduler, 1.0 + rng.random() * 1000, 0.98 + rng.random() * 0.04)
+        self.speed = DiskSpeed(rng, sim.plan.disk_s)
+        self.kept = Kept(journal_id=rng.randbytes(16))
+        self.lives = 0
+        self.life: Life | None = None
+        self.refused = False
+        self._core: Core | None = None
+        self._port: Port | None = None
+
+    @property
+    def core(self) -> Core:
+        """The core of the process that runs now."""
+        assert self._core is not None
+        return self._core
+
+    @property
+    def up(self) -> bool:
+        """Whether a process runs here, paused or not."""
+        return self.life is not None
+
+    @property
+    def awake(self) -> bool:
+        """Whether a process runs here and is not paused."""
+        return self.life is not None and not self.life.paused
+
+    def note(self, text: str) -> None:
+        """A line of the transcript."""
+        self.sim.note(self.node_id, text)
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a process on what is kept (cluster/start.py, without its files)."""
+        self.lives += 1
+        life = self.life = Life(self, self.lives)
+        kept, scheduler = self.kept, self.sim.scheduler
+        new = not kept.disk.names()
+        journal = Journal.open(
+            kept.disk,
+            journal_id=kept.journal_id,
+            options=JournalOptions(
+                segment_bytes=self._limits.segment_bytes,
+                cache_bytes=self._limits.log_cache_bytes,
+                log_keep_bytes=self._limits.log_keep_bytes,
+            ),
+            clock=self.clock,
+            create=new,
+        )
+        self.sim.checks.on_start(self, journal)
+        state = self._open_state(journal)
+        kept.same_boot, kept.clean = True, False
+        snapshot_executor = SimExecutor(scheduler, life, self.speed)
+        others = tuple(member for member in self.sim.ids if member != self.node_id)
+        peers = Peers(
+            node_id=self.node_id,
+            cluster_id=CLUSTER_ID,
+            journal_id=kept.journal_id,
+            members=dict.fromkeys(self.sim.ids, "simulated"),
+            http_address="",
+            version="0",
+            fresh=journal.last_index <= 1,
+            journal_ids=dict(kept.journal_ids),
+            remember=lambda known: snapshot_executor.submit([lambda: self._remember(known)], _must_work),
+        )
+        self._port = Port(self.sim.hub, life, self.node_id, others)
+        self.note(f"starts at entry {state.position.index} of {journal.last_index}, term {journal.getCurrentTerm()}")
+        self._core = Core(
+            CoreOptions(
+                self.node_id,
+                self.sim.ids,
+                CLUSTER_ID,
+                self._rng.getrandbits(63),
+                self._timings,
+                self._limits,
+                self._rng.getrandbits(63),
+            ),
+            journal=journal,
+            state=state,
+            machine=machine.apply,
+            peers=peers,
+            network=self._port,
+            clock=self.clock,
+            loop=SimLoop(scheduler, life, self.clock),
+            journal_executor=SimExecutor(scheduler, life, self.speed),
+            snapshot_executor=snapshot_executor,
+            on_notice=self._on_notice,
+            on_role_change=self._on_role_change,
+            on_installed=lambda: self._installed(state, snapshot_executor),
+            on_message=lambda _peer, _message: None,
+            on_refused=self._on_refused,
+            on_fatal=self._on_fatal,
+        )
+        life.run(self._core.start)
+
+    def _open_state(self, journal: Journal) -> SimState:
+        kept = self.kept
+        state = SimState(kept.snapshots, lambda before, after: self.sim.checks.on_commit(self, before, after))
+        found, snapshot_index = kept.generation, state.position.index if kept.snapshots.manifest is not None else 0
+        trusted = kept.same_boot or kept.clean
+        if found is not None and trusted and may_stay(found.position, snapshot_index, journal.term_at):
+            state.adopt(found)
+        elif found is not None:
+            state.generation = found.number + 1
+        kept.generation = Generation(state.generation, state.position, state.store)
+        return state
+
+    def _remember(self, known: dict[str, bytes]) -> None:
+        self.kept.journal_ids = dict(known)
+
+    def _installed(self, state: SimState, executor: SimExecutor) -> None:
+        """Name the new generation once the log's reset is durable, as start.py does."""
+        core, generation, life = self.core, state.generation, self.life
+        assert life is not None
+
+        def named() -> None:
+            if self.kept.generation is not None and self.kept.generation.number < generation:
+                self.kept.generation = Generation(generation, state.position, state.store)
+
+        def when_durable() -> None:
+            if core.journal.durable_index >= state.position.index:
+                executor.submit([named], _must_work)
+            else:
+                self.sim.scheduler.after(0.01, lambda: life.run(when_durable))
+
+        when_durable()
+
+    # --- what the process tells ---------------------------------------------------------------------------------------
+
+    def _on_notice(self, notice: Notice) -> None:
+        self.sim.checks.on_notice(self, notice)
+
+    def _on_role_change(self) -> None:
+        core = self.core
+        role = "leads" if core.is_leader else "is elected" if core.engine.leading else f"follows {core.engine.leader_id}"
+        self.note(f"{role} in term {core.engine.term}")
+
+    def _on_refused(self, peer_id: str, reason: str) -> None:
+        self.note(f"connection with {peer_id} refused: {reason[:60]}")
+        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self.node_id} "):
+            self.refused = True
+            self.crash(power=False)
+
+    def _on_fatal(self, error: BaseException) -> None:
+        self.sim.checks.on_fatal(self, error)
+        self.crash(power=False)
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def crash(self, *, power: bool) -> None:
+        """The process is killed, or the machine loses power."""
+        life = self.life
+        if life is None:
+            return
+        self._keep()
+        life.over = True
+        self.life = None
+        assert self._port is not None
+        self._port.drop(lambda: self._rng.random() * (0.8 if power else 0.05))
+        if power:
+            self.lose_power()
+        self.note("loses power" if power else "is killed")
+
+    def lose_power(self) -> None:
+        """What was not synced is gone, whether or not a process runs."""
+        kept, rng = self.kept, self._rng
+        kept.disk.crash(rng)
+        kept.same_boot = False
+        if kept.snapshots.fetching is not None:
+            _, data = kept.snapshots.fetching
+            torn = rng.randrange(len(data) + 1)
+            data[torn:] = bytes(len(data) - torn) if rng.random() < 0.3 else b""
+
+    def stop(self) -> None:
+        """A clean stop: everything to disk, and the mark that says so."""
+        if not self.awake:
+            return
+        core = self.core
+        core.stop()
+        core.journal.sync_blocking()
+        core.journal.close()
+        self.crash(power=False)
+        kept = self.kept.generation
+        self.kept.clean = kept is not None and kept.position == core.state.position
+
+    def _keep(self) -> None:
+        """Of the state, the generation that node.json names is found again."""
+        state, named = self.core.state, self.kept.generation
+        assert isinstance(state, SimState)
+        assert named is not None
+        if named.number == state.generation:
+            self.kept.generation = Generation(state.generation, state.position, state.store)
+        elif state.previous is not None and state.previous.number == named.number:
+            self.kept.generation = state.previous
+
+    def empty(self) -> Kept:
+        """Somebody empties the data directory; returns what was in it."""
+        before, self.kept = self.kept, Kept(journal_id=self._rng.randbytes(16))
+        return before
+
+
+def _must_work(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
