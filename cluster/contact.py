@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median_low
 from typing import Any
 
 from cluster.ports import Clock
@@ -21,6 +21,10 @@ Message = dict[str, Any]
 
 _ROUNDS_KEPT_MAX = 64
 """Unanswered rounds remembered; older ones can no longer matter to anybody."""
+
+_CLOCK_KEPT_S = 10.0
+"""What a peer's clock said counts for this long: it may have been set since, and this node no longer asks when it does
+not lead."""
 
 
 @dataclass(slots=True)
@@ -54,7 +58,7 @@ class Contact:
         self._confirmed: _Round | None = None
         self.heard_s: dict[str, float] = {}
         self.round_trip_s: dict[str, float] = {}
-        self._offset_ms: dict[str, float] = {}
+        self._clocks: dict[str, tuple[float, float]] = {}
         self._fresh_s: float | None = None
         self._awaiting: tuple[int, float] | None = None
 
@@ -87,7 +91,8 @@ class Contact:
         for round_ in self._rounds:
             if round_.number == message["n"]:
                 self.round_trip_s[peer_id] = now - round_.sent_s
-                self._offset_ms[peer_id] = message["wall_ms"] + (now - round_.sent_s) * 500 - self._clock.wall_ms()
+                at_ms = (now + round_.sent_s) * 500
+                self._clocks[peer_id] = (now, message["wall_ms"] - at_ms)
                 if message["term"] == round_.term == current_term and peer_id in self._others:
                     round_.answered.add(peer_id)
                     self._check(round_)
@@ -152,9 +157,24 @@ class Contact:
 
     def lost(self, peer_id: str) -> None:
         """A peer's clock counts only while it answers."""
-        self._offset_ms.pop(peer_id, None)
+        self._clocks.pop(peer_id, None)
         self.round_trip_s.pop(peer_id, None)
 
+    def clocks_known(self) -> bool:
+        """Whether the clocks of a majority, this node's included, were heard of lately."""
+        return 2 * (len(self._fresh_clocks()) + 1) > len(self._others) + 1
+
     def median_offset_ms(self) -> float:
-        """How far the median of all known clocks, this node's included, is ahead of this node's."""
-        return median([0.0, *self._offset_ms.values()])
+        """How far the median of all known clocks, this node's included, is ahead of this node's.
+
+        All are compared with this node's monotonic clock, which nobody sets: a jump of its own wall clock shows at
+        once. Of two middle ones the lower counts: with two clocks nobody knows which is wrong, and a time that stands
+        still does less harm than one that runs ahead, expires what is in use, and cannot be taken back.
+        """
+        own_ms = self._clock.wall_ms() - self._clock.monotonic_s() * 1000
+        return median_low([own_ms, *self._fresh_clocks()]) - own_ms
+
+    def _fresh_clocks(self) -> list[float]:
+        """Wall clocks of peers minus this node's monotonic one, milliseconds."""
+        since = self._clock.monotonic_s() - _CLOCK_KEPT_S
+        return [ahead_ms for measured_s, ahead_ms in self._clocks.values() if measured_s >= since]

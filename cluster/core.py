@@ -97,7 +97,12 @@ class Core:
         self.elections = self._make_elections()
         self.transport.bind(self.engine, self.elections)
         self.intake = Intake(
-            self.engine, journal, options.limits, entry_time_ms=self.entry_time.stamp_ms, refuse=self._refuse_batch
+            self.engine,
+            journal,
+            options.limits,
+            time_known=lambda: self.entry_time.known,
+            entry_time_ms=self.entry_time.stamp_ms,
+            refuse=self._refuse_batch,
         )
         self.proposer = Proposer(options.run, self._clock, options.limits, self.metrics, self._send_batch)
         self.reads = ReadIndex(
@@ -239,6 +244,8 @@ class Core:
     def _pump(self) -> None:
         engine = self.engine
         engine.enter()
+        # First: a new leader must have taken up the log's time before it stamps anything.
+        self._tell_role()
         self.proposer.pump(self._leader_term())
         self.reads.pump()
         self.intake.append()
@@ -247,6 +254,8 @@ class Core:
         if engine.applied_index < min(engine.commit_index, self.journal.durable_index):
             self.schedule_pump()
         self.journal.flush()
+        # Also what waits for nothing: an answer made while all was on disk would otherwise wait for the next write.
+        self.transport.release()
         self._tell_role()
 
     def _on_durable(self) -> None:
@@ -266,7 +275,10 @@ class Core:
             if role[2] is not None and role[2] != self._role[2]:
                 self.metrics.leader_changes += 1
         if role[0] and not self._role[0]:
+            self.entry_time.seen(self.state.position.time_ms)
             self.entry_time.resume(self.journal)
+            # Not at the next period: writes wait until it knows the others' clocks.
+            self.contact.probe(self.engine.term, self.engine.commit_index)
         self._role = role
         self.owner.role_changed()
 

@@ -39,6 +39,12 @@ class EntryTime:
                 self.seen(decode_header(command[1:]).time_ms)
                 return
 
+    @property
+    def known(self) -> bool:
+        """Whether enough clocks are known that a wrong one cannot move the time. A LEADER STAMPS NOTHING BEFORE: its
+        own clock alone could be hours ahead, and time is never taken back."""
+        return self._contact.clocks_known()
+
     def now_ms(self) -> int:
         """This node's estimate of the cluster's time, not older than the last entry."""
         wall_ms = self._clock.wall_ms()

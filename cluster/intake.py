@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cluster.engine import Engine
 from cluster.journal import Journal
@@ -19,15 +19,22 @@ class Intake:
     """What waits to be appended by this leader."""
 
     def __init__(
-        self, engine: Engine, journal: Journal, limits: Limits, *, entry_time_ms: Callable[[], int], refuse: Refuse
+        self,
+        engine: Engine,
+        journal: Journal,
+        limits: Limits,
+        *,
+        time_known: Callable[[], bool],
+        entry_time_ms: Callable[[], int],
+        refuse: Refuse,
     ) -> None:
         self._engine = engine
         self._journal = journal
         self._limits = limits
+        self._time_known = time_known
         self._entry_time_ms = entry_time_ms
         self._refuse = refuse
         self._batches: list[bytes] = []
-        self._frames = 0
         self._bytes = 0
         self._seen_term = 0
         self._seen: dict[int, set[int]] = {}
@@ -42,7 +49,9 @@ class Intake:
         if not trusted and (fault := check_batch(batch)) is not None:
             raise ProtocolViolationError(fault)
         if self._seen_term != term:
+            # What an earlier leadership took and could not append any more did not happen.
             self._seen_term, self._seen = term, {}
+            self._batches, self._bytes = [], 0
         seen = self._seen.setdefault(run, set())
         if sequence in seen:
             return
@@ -52,27 +61,23 @@ class Intake:
         if len(seen) > 64:
             seen.difference_update([old for old in seen if old < low])
         seen.add(sequence)
-        frames = batch_frame_count(batch)
-        if self._batches and (
-            self._frames + frames > state_limits.ENTRY_COMMANDS_MAX
-            or self._bytes + len(batch) > state_limits.ENTRY_BYTES_MAX
-        ):
-            self.append()
         self._batches.append(batch)
-        self._frames += frames
         self._bytes += len(batch)
 
     def append(self) -> bool:
-        """Make one entry of everything taken. IN THE SAME CALL AS THE TERM WAS CHECKED: nothing may change leadership
-        between `take` and `append` but the engine, and then nothing is appended."""
-        batches, self._batches = self._batches, []
-        self._frames = self._bytes = 0
-        if not batches:
+        """Make entries of everything taken. THE TERM IS CHECKED AGAIN: what was taken in another is dropped, and the log
+        tells its proposers."""
+        if not self._batches:
             return False
-        if not self._engine.leading or self._engine.term != self._seen_term:
+        leading = self._engine.leading and self._engine.term == self._seen_term
+        if leading and not self._time_known():
             return False
-        header = Header(self._entry_time_ms(), self._seen_term)
-        self._engine.append(encode_entry(header, batches))
+        batches, self._batches, self._bytes = self._batches, [], 0
+        if not leading:
+            return False
+        for some in _entries(batches):
+            header = Header(self._entry_time_ms(), self._seen_term)
+            self._engine.append(encode_entry(header, some))
         self._engine.send_now()
         return True
 
@@ -81,3 +86,19 @@ class Intake:
         return behind(self._journal.last_index + 1) - behind(self._engine.commit_index + 1)
 
 
+def _entries(batches: list[bytes]) -> Iterator[list[bytes]]:
+    """As few entries as the limits of one allow."""
+    some: list[bytes] = []
+    frames = size = 0
+    for batch in batches:
+        count = batch_frame_count(batch)
+        if some and (
+            frames + count > state_limits.ENTRY_COMMANDS_MAX or size + len(batch) > state_limits.ENTRY_BYTES_MAX
+        ):
+            yield some
+            some, frames, size = [], 0, 0
+        some.append(batch)
+        frames += count
+        size += len(batch)
+    if some:
+        yield some

@@ -119,7 +119,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
 
     def heartbeat_installing(self, term: int) -> None:
         """Peers that fetch a snapshot hear of their leader although the engine sends them nothing."""
-        for peer in self.installing:
+        for peer in sorted(self.installing):
             self._network_send(
                 peer, {"type": "append_entries", "term": term, "commit_index": 0, "serialized": None, "n": 0}
             )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import uvloop
 
+from cluster.replica import Replica
 from cluster.settings import SettingsError
 from cluster.start import StartError, open_replica
 from node import config, logs
@@ -28,6 +29,8 @@ from statemachine import machine
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+READY_CHECK_S = 0.02
+"""A follower becomes ready without anything happening that it could be told of, so it is looked at: until then."""
 
 log = logging.getLogger("hive.node")
 
@@ -82,7 +85,9 @@ async def serve(settings: Settings) -> None:
         gc.collect()
         gc.freeze()
         log.info("serving", extra={"node": replica.node_id, "http": f"{address.host}:{port}", "version": VERSION})
+        announcing = asyncio.create_task(_announce_ready(replica))
         await stopping.wait()
+        announcing.cancel()
     finally:
         log.info("stopping", extra={"node": replica.node_id})
         server.stop_accepting()
@@ -112,3 +117,10 @@ def _allow_many_connections() -> None:
     """Agents hold one connection each: take as many file descriptors as are allowed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _announce_ready(replica: Replica) -> None:
+    """One line when a leader is known and everything it had committed is applied here, as `/readyz` sees it."""
+    while replica.leader_id is None or not replica.status().ready:  # noqa: ASYNC110 - nothing announces it
+        await asyncio.sleep(READY_CHECK_S)
+    log.info("ready", extra={"node": replica.node_id, "leader": replica.leader_id, "revision": replica.revision})

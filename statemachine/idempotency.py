@@ -17,8 +17,10 @@ from statemachine.outcome import Outcome, Refused
 from statemachine.records import Project
 from statemachine.store import Overlay, Reader
 
-NOT_REMEMBERED = frozenset({"idempotency_key_reused", "idempotency_key_expired", "queue_full", "internal"})
-"""Refusals that are about the key itself, or that may be tried again: they are not kept under it."""
+NOT_REMEMBERED = frozenset(
+    {"idempotency_key_reused", "idempotency_key_expired", "queue_full", "internal", "invalid_request", "too_large"}
+)
+"""Refusals that are about the key itself or the form of the request, or that may be tried again: not kept under it."""
 
 _DROPPABLE = b"\x00"
 _KEPT = b"\x01"

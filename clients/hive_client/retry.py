@@ -1,8 +1,8 @@
 """When a call is sent again. One table, one function, no state.
 
-Every request of this library is harmless to repeat: a read, a write under its Idempotency-Key, or one that the API calls so
-(heartbeat, renew, progress). So what did not happen (``safe``) and what may have happened (``same_key``) are both asked
-again; a refusal is raised at once.
+Every request of this library is harmless to repeat: a read, a write under its Idempotency-Key, or one that the API
+calls so (heartbeat, renew, progress). So what did not happen (``safe``) and what may have happened (``same_key``) are
+both asked again; a refusal is raised at once.
 """
 
 from __future__ import annotations

@@ -144,9 +144,8 @@ class Sessions:
         while True:
             page = await self.events(session_id, after_seq=after_seq, wait_ms=WAIT_MS, **filters)
             for event in page.items:
-                if event.seq > after_seq:
-                    after_seq = event.seq
-                    yield event
+                after_seq = event.seq
+                yield event
 
 
 def _path(session_id: str) -> str:

@@ -115,9 +115,7 @@ def _rows(
         yield agent.number, agent if wanted else None
 
 
-def _is_wanted(
-    view: View, agent: Agent, query: ListAgents, labels: list[tuple[str, str]], project: str | None
-) -> bool:
+def _is_wanted(view: View, agent: Agent, query: ListAgents, labels: list[tuple[str, str]], project: str | None) -> bool:
     if project is not None and project not in agent.projects and ANY_PROJECT not in agent.projects:
         return False
     if query.capability and not any(has.name in query.capability for has in agent.capabilities):

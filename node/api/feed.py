@@ -151,9 +151,11 @@ def _shown(view: View, project: Project | None, data: Data, number: int, change:
 
 
 def _overlaid(resource: Any, facts: dict[str, Any] | None) -> Any:
-    members: dict[str, Any] = (
-        resource
-        if isinstance(resource, dict)
-        else {name: getattr(resource, name) for name in resource.__struct_encode_fields__}
-    )
+    members = resource if isinstance(resource, dict) else _members_of(resource)
     return members if facts is None else {**members, **facts}
+
+
+def _members_of(resource: msgspec.Struct) -> dict[str, Any]:
+    names = zip(resource.__struct_fields__, resource.__struct_encode_fields__, strict=True)
+    values = {outside_name: getattr(resource, name) for name, outside_name in names}
+    return {name: value for name, value in values.items() if value is not msgspec.UNSET}

@@ -66,8 +66,7 @@ async def _signal(request: Request[Any, Any], running: Sequence[Running]) -> lis
     if not all(refusals):
         left = _left(await calls.beat(beat))
     return [
-        refusal or _remaining_or_refusal(request, item, left)
-        for item, refusal in zip(running, refusals, strict=True)
+        refusal or _remaining_or_refusal(request, item, left) for item, refusal in zip(running, refusals, strict=True)
     ]
 
 

@@ -177,9 +177,7 @@ async def complete_tasks(request: Request[BatchQuery, CompleteBatch]) -> Reply:
     """End many tasks with their results."""
     body = request.body
     check_count(len(body.items))
-    items = [
-        _completion(request, item.task_id, item, f"items[{number}].") for number, item in enumerate(body.items)
-    ]
+    items = [_completion(request, item.task_id, item, f"items[{number}].") for number, item in enumerate(body.items)]
     command = CompleteTasks(body.agent_id, tuple(items), body.epoch)
     return await _say_many(request, command, [item.task_id for item in items])
 

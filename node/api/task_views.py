@@ -179,9 +179,7 @@ def _members(view: View, task: Task, full: bool) -> dict[str, Any]:
         "run_timeout_ms": task.run_timeout_ms,
         "lease_ms": task.lease_ms,
         "max_attempts": task.max_attempts,
-        "backoff": BackoffView(
-            backoff.initial_ms, backoff.factor / RATIO, backoff.max_ms, backoff.jitter / RATIO
-        ),
+        "backoff": BackoffView(backoff.initial_ms, backoff.factor / RATIO, backoff.max_ms, backoff.jitter / RATIO),
         "unique_key": task.unique_key,
         "concurrency_key": task.concurrency_key,
         "session_id": task.session_id,
@@ -189,9 +187,7 @@ def _members(view: View, task: Task, full: bool) -> dict[str, Any]:
         "attempt": task.attempt,
         "tries": task.tries,
         "agent_id": task.agent_id,
-        "progress": ProgressView(
-            ratio(task.fraction), task.progress_message, raw(whole.checkpoint) if full else NULL
-        ),
+        "progress": ProgressView(ratio(task.fraction), task.progress_message, raw(whole.checkpoint) if full else NULL),
         "result": raw(whole.result) if full else NULL,
         "artifacts": msgspec.Raw(whole.artifacts) if full and whole.artifacts is not None else _EMPTY_LIST,
         "failure": None

@@ -30,14 +30,7 @@ class Leadership:
         self._replica = replica
         self._clock = clock
         self._settings = settings
-        self._lease_clock = LeaseClock(
-            clock,
-            replica.leadership_confirmed_s,
-            tick_ms=settings.tick_ms,
-            late_tick_ms=settings.late_tick_ms,
-            fallback_ms=settings.fallback_ms,
-            on_tick=self._on_tick,
-        )
+        self._lease_clock = LeaseClock(clock, replica, settings, self._on_tick)
         self.poll_ends = PollEnds(clock)
         self.memory = LeaderMemory(replica.view, self._lease_clock, settings)
         self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet)

@@ -9,27 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cluster.replica import Replica
 from node.duties.clock import Clock, Timer
+from node.duties.settings import DutySettings
 
 
 class LeaseClock:
-    """Lease time in seconds. `confirmed_s` is the replica's `leadership_confirmed_s`."""
+    """Lease time in seconds, for one term of leadership of this replica."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        confirmed_s: Callable[[], float | None],
-        *,
-        tick_ms: int,
-        late_tick_ms: int,
-        fallback_ms: int,
-        on_tick: Callable[[], None],
-    ) -> None:
+    def __init__(self, clock: Clock, replica: Replica, settings: DutySettings, on_tick: Callable[[], None]) -> None:
         self._clock = clock
-        self._confirmed_s = confirmed_s
-        self._tick_s = tick_ms / 1000
-        self._step_s_max = (tick_ms + late_tick_ms) / 1000
-        self._fallback_s = fallback_ms / 1000
+        self._replica = replica
+        self._tick_s = settings.tick_ms / 1000
+        self._step_s_max = (settings.tick_ms + settings.late_tick_ms) / 1000
+        self._fallback_s = settings.fallback_ms / 1000
         self._on_tick = on_tick
         self._lease_s = 0.0
         self._ticked_s = clock.monotonic_s()
@@ -58,7 +51,7 @@ class LeaseClock:
     @property
     def believable(self) -> bool:
         """Whether a majority confirmed this leader so lately that no other can have been elected."""
-        confirmed_s = self._confirmed_s()
+        confirmed_s = self._replica.leadership_confirmed_s()
         return confirmed_s is not None and confirmed_s < self._fallback_s
 
     def _arm(self) -> None:

@@ -15,13 +15,15 @@ from node.duties.fleet import Requires
 from node.duties.holdings import TaskKey
 
 PRIORITIES = range(9, -1, -1)
+READ_TASKS_MAX = 256
+"""Tasks read from the state at once: decoding them holds up the loop for some milliseconds."""
 
 
 class PendingTask:
     """One pending task. `order` is its place among tasks of its priority; `avoid` an agent, and the Unix milliseconds
     until when it should not go there."""
 
-    __slots__ = ("attempt", "avoid", "key", "lane", "order", "reserved", "reserved_until_s")
+    __slots__ = ("attempt", "avoid", "key", "lane", "order", "queued", "reserved", "reserved_until_s")
 
     def __init__(self, key: TaskKey, lane: Lane, found: Found) -> None:
         self.key = key
@@ -29,6 +31,7 @@ class PendingTask:
         self.order = found.order
         self.attempt = found.attempt
         self.avoid = found.avoid
+        self.queued = False
         self.reserved = False
         self.reserved_until_s = 0.0
 
@@ -54,7 +57,7 @@ class Lane:
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
-        self.heap: list[tuple[int, PendingTask]] = []
+        self.heap: list[tuple[int, int, PendingTask]] = []
         self.count = 0
         self.skipped_from: int | None = None
 
@@ -90,6 +93,19 @@ class _Run:
         self.positions: list[int | None] = [0] * len(PRIORITIES)
 
 
+@dataclass(slots=True)
+class _Scope:
+    """What one pass is about. `budget`: how many tasks it may still read from the state."""
+
+    wanted: Callable[[Signature], bool]
+    project: str | None
+    queues: Collection[str] | None
+    budget: int
+
+    def covers(self, project: str, queue: str) -> bool:
+        return (self.project is None or self.project == project) and (self.queues is None or queue in self.queues)
+
+
 class PendingTasks:
     """What is pending, as far as it was needed."""
 
@@ -98,10 +114,11 @@ class PendingTasks:
         self._lane_max = lane_tasks_max
         self._scan_max = scan_tasks_max
         self._runs: dict[tuple[str, str], _Run] = {}
-        self._lanes: dict[Signature, Lane] = {}
+        self._lanes: list[dict[Signature, Lane]] = [{} for _ in PRIORITIES]
         self._by_key: dict[TaskKey, PendingTask] = {}
         self._reserved: list[tuple[float, int, PendingTask]] = []
         self._reservations = 0
+        self._queued = 0
         self.unfinished = False
 
     def __len__(self) -> int:
@@ -110,7 +127,7 @@ class PendingTasks:
     @property
     def lanes(self) -> int:
         """How many lanes hold tasks."""
-        return len(self._lanes)
+        return sum(len(lanes) for lanes in self._lanes)
 
     def news(self, project: str, queue: str) -> None:
         """Tasks were added at the end of this queue, or may have been."""
@@ -122,7 +139,8 @@ class PendingTasks:
     def clear(self) -> None:
         """Forget everything, to be read anew."""
         self._runs.clear()
-        self._lanes.clear()
+        for lanes in self._lanes:
+            lanes.clear()
         self._by_key.clear()
         self._reserved.clear()
 
@@ -146,9 +164,9 @@ class PendingTasks:
             lane = task.lane
             lane.count -= 1
             if lane.count == 0 and lane.skipped_from is None:
-                self._lanes.pop(lane.signature, None)
+                self._lanes[lane.signature.priority].pop(lane.signature, None)
             elif len(lane.heap) > 2 * lane.count + 64:
-                lane.heap = [entry for entry in lane.heap if self._by_key.get(entry[1].key) is entry[1]]
+                lane.heap = [entry for entry in lane.heap if self._by_key.get(entry[2].key) is entry[2]]
                 heapq.heapify(lane.heap)
         return task
 
@@ -163,7 +181,7 @@ class PendingTasks:
         """The task can be had again."""
         if task.reserved and self._by_key.get(task.key) is task:
             task.reserved = False
-            heapq.heappush(task.lane.heap, (task.order, task))
+            self._queue(task)
 
     def lapse(self, now_s: float) -> int:
         """End the reservations whose time is over; returns how many tasks can be had again."""
@@ -176,7 +194,10 @@ class PendingTasks:
         return count
 
     def in_order(
-        self, wanted: Callable[[Signature], bool], project: str | None = None, queues: Collection[str] | None = None
+        self,
+        wanted: Callable[[Signature], bool],
+        project: str | None = None,
+        queues: Collection[str] | None = None,
     ) -> Iterator[PendingTask]:
         """Tasks of wanted lanes that nobody has reserved, highest priority first, then oldest.
 
@@ -185,90 +206,108 @@ class PendingTasks:
         from the state in one pass: `unfinished` says that there was more to read.
         """
         self.unfinished = False
-        budget = self._scan_max
+        scope = _Scope(wanted, project, queues, self._scan_max)
         aside: list[PendingTask] = []
         try:
             for priority in PRIORITIES:
-                while True:
-                    for task in self._merged(priority, wanted, project, queues):
-                        aside.append(task)
-                        yield task
-                    read = self._load(priority, wanted, project, queues, budget)
-                    if read is None:
-                        break
-                    budget -= read
-                    if budget <= 0:
-                        self.unfinished = True
-                        return
+                for task in self._level(priority, scope):
+                    aside.append(task)
+                    yield task
+                if self.unfinished:
+                    return
         finally:
             for task in aside:
                 if self._by_key.get(task.key) is task and not task.reserved:
-                    heapq.heappush(task.lane.heap, (task.order, task))
+                    self._queue(task)
 
-    def _merged(
-        self,
-        priority: int,
-        wanted: Callable[[Signature], bool],
-        project: str | None,
-        queues: Collection[str] | None,
-    ) -> Iterator[PendingTask]:
+    def _level(self, priority: int, scope: _Scope) -> Iterator[PendingTask]:
+        """The tasks of one priority: what is loaded, merged, reading on wherever an older task may still be."""
+        lanes = self._lanes[priority]
         heads: list[tuple[int, int, Lane]] = []
-        for number, lane in enumerate(self._lanes.values()):
-            signature = lane.signature
-            if signature.priority == priority and _within(signature.project, signature.queue, project, queues):
+        source = self._next_source(priority, scope)
+        stale = True
+        while True:
+            if stale:
+                heads = self._heads(lanes, scope)
+                stale = False
+            if source is not None and (not heads or heads[0][0] >= source[0]):
+                if scope.budget <= 0:
+                    self.unfinished = True
+                    return
+                self._read(priority, source[1], scope)
+                source = self._next_source(priority, scope)
+                stale = True
+                continue
+            if not heads:
+                # What was taken may have made room in a lane that had to leave tasks in the state.
+                source = self._next_source(priority, scope)
+                if source is None:
+                    return
+                continue
+            order, number, lane = heads[0]
+            task = self._head(lane) if scope.wanted(lane.signature) else None
+            if task is None:
+                heapq.heappop(heads)
+            elif task.order != order:
+                heapq.heapreplace(heads, (task.order, number, lane))
+            else:
+                self._unqueue(lane)
+                yield task
+
+    def _heads(self, lanes: dict[Signature, Lane], scope: _Scope) -> list[tuple[int, int, Lane]]:
+        heads: list[tuple[int, int, Lane]] = []
+        for number, lane in enumerate(list(lanes.values())):
+            if scope.covers(lane.signature.project, lane.signature.queue):
                 head = self._head(lane)
                 if head is not None:
                     heads.append((head.order, number, lane))
         heapq.heapify(heads)
-        while heads:
-            _, number, lane = heads[0]
-            task = self._head(lane) if wanted(lane.signature) else None
-            if task is None:
-                heapq.heappop(heads)
-                continue
-            heapq.heappop(lane.heap)
-            yield task
-            following = self._head(lane)
-            if following is None:
-                heapq.heappop(heads)
-            else:
-                heapq.heapreplace(heads, (following.order, number, lane))
+        return heads
 
     def _head(self, lane: Lane) -> PendingTask | None:
         while lane.heap:
-            task = lane.heap[0][1]
+            task = lane.heap[0][2]
             if self._by_key.get(task.key) is task and not task.reserved:
                 return task
-            heapq.heappop(lane.heap)
+            self._unqueue(lane)
         return None
 
-    def _load(
-        self,
-        priority: int,
-        wanted: Callable[[Signature], bool],
-        project: str | None,
-        queues: Collection[str] | None,
-        budget: int,
-    ) -> int | None:
-        """Read on where something wanted may be. How many tasks were read; None when there is nothing more."""
-        for lane in list(self._lanes.values()):
-            signature = lane.signature
-            if (
-                lane.skipped_from is not None
-                and lane.count < self._lane_max
-                and signature.priority == priority
-                and _within(signature.project, signature.queue, project, queues)
-                and wanted(signature)
-            ):
-                return self._refill(lane, budget)
+    def _queue(self, task: PendingTask) -> None:
+        if not task.queued:
+            task.queued = True
+            self._queued += 1
+            heapq.heappush(task.lane.heap, (task.order, self._queued, task))
+
+    def _unqueue(self, lane: Lane) -> None:
+        _, _, task = heapq.heappop(lane.heap)
+        task.queued = False
+
+    def _next_source(self, priority: int, scope: _Scope) -> tuple[int, _Run | Lane] | None:
+        """Where the oldest task may be that is not loaded: (its least order, what to read on)."""
+        first: tuple[int, _Run | Lane] | None = None
         for run in self._runs.values():
             position = run.positions[priority]
-            if position is not None and _within(run.project, run.queue, project, queues):
-                return self._read_on(run, priority, position, budget)
-        return None
+            if position is not None and scope.covers(run.project, run.queue) and (first is None or position < first[0]):
+                first = (position, run)
+        for lane in self._lanes[priority].values():
+            position = lane.skipped_from
+            if position is None or lane.count >= self._lane_max or (first is not None and position >= first[0]):
+                continue
+            if scope.covers(lane.signature.project, lane.signature.queue) and scope.wanted(lane.signature):
+                first = (position, lane)
+        return first
 
-    def _read_on(self, run: _Run, priority: int, position: int, budget: int) -> int:
-        found = self._scan(run.project, run.queue, priority, position, budget)
+    def _read(self, priority: int, source: _Run | Lane, scope: _Scope) -> None:
+        count_max = min(scope.budget, READ_TASKS_MAX)
+        if isinstance(source, Lane):
+            read = self._refill(source, count_max)
+        else:
+            read = self._read_on(source, priority, count_max)
+        # A look that finds nothing costs something too: many empty queues must not make a pass endless.
+        scope.budget -= max(read, 1)
+
+    def _read_on(self, run: _Run, priority: int, budget: int) -> int:
+        found = self._scan(run.project, run.queue, priority, run.positions[priority] or 0, budget)
         for task in found:
             self._add(Signature(run.project, run.queue, priority, task.requires), task)
         if found:
@@ -291,16 +330,17 @@ class PendingTasks:
         if lane.skipped_from is None and len(found) == budget and found[-1].order + 1 < end:
             lane.skipped_from = found[-1].order + 1
         if lane.count == 0 and lane.skipped_from is None:
-            self._lanes.pop(signature, None)
+            self._lanes[signature.priority].pop(signature, None)
         return len(found)
 
     def _add(self, signature: Signature, found: Found) -> None:
         key = (signature.project, found.task_id)
         if key in self._by_key:
             return
-        lane = self._lanes.get(signature)
+        lanes = self._lanes[signature.priority]
+        lane = lanes.get(signature)
         if lane is None:
-            lane = self._lanes[signature] = Lane(signature)
+            lane = lanes[signature] = Lane(signature)
         if lane.count >= self._lane_max:
             if lane.skipped_from is None or found.order < lane.skipped_from:
                 lane.skipped_from = found.order
@@ -308,8 +348,4 @@ class PendingTasks:
         task = PendingTask(key, lane, found)
         self._by_key[key] = task
         lane.count += 1
-        heapq.heappush(lane.heap, (task.order, task))
-
-
-def _within(has_project: str, has_queue: str, project: str | None, queues: Collection[str] | None) -> bool:
-    return (project is None or has_project == project) and (queues is None or has_queue in queues)
+        self._queue(task)

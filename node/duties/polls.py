@@ -95,6 +95,9 @@ class Polls:
     def __len__(self) -> int:
         return len(self._open)
 
+    def __contains__(self, agent_id: object) -> bool:
+        return agent_id in self._open
+
     # --- one heartbeat ----------------------------------------------------------------------------------------------
 
     async def attend(self, call: Call) -> Attended:

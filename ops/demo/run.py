@@ -134,7 +134,7 @@ class Demo:
             self._moved.set()
 
     async def _until_ended(self) -> None:
-        """Until every task has ended, or nothing has for so long that nothing will."""
+        """Until every task is completed. Raises CommandError when nothing was for so long that nothing will be."""
         while self._progress.completed < self._progress.total:
             self._moved.clear()
             before = self._progress.completed
@@ -144,8 +144,8 @@ class Demo:
                         await self._moved.wait()
                         self._moved.clear()
             except TimeoutError:
-                self._progress.note(f"nothing was completed for {STALL_S:.0f} s")
-                return
+                done = f"{self._progress.completed} of {self._progress.total}"
+                raise CommandError(f"nothing was completed for {STALL_S:.0f} s; {done} tasks are") from None
 
     async def _crash(self) -> Crash:
         """SIGKILL for the leader at half of the work, and its restart."""

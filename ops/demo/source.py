@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 # A larger file is generated data; it would hold one agent for seconds and shows nothing.
 FILE_BYTES_MAX = 4 << 20
+# Python 3.11 counts the parser's depth once for all threads: two that parse at the same time fail with SystemError.
+_PARSER = threading.Lock()
 SKIPPED_DIRECTORIES = frozenset({"__pycache__", "node_modules"})
 
 
@@ -71,7 +74,8 @@ def parse_source(path: str, content: bytes) -> Source:
     """Never raises: a file that Python cannot read is a finding, not a failure of the agent."""
     text = content.decode("utf-8", errors="replace")
     try:
-        return Source(path, text, ast.parse(content, filename=path))
+        with _PARSER:
+            return Source(path, text, ast.parse(content, filename=path))
     except SyntaxError as error:
         return Source(path, text, None, f"line {error.lineno or 0}: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:

@@ -32,6 +32,24 @@ async def test_other_nodes_are_tried_at_once_and_a_pause_comes_only_after_all() 
 
 
 @async_test
+async def test_the_second_round_goes_over_all_nodes_again_without_a_pause_between() -> None:
+    clock = EagerClock()
+    wire = ScriptedWire(*[not_sent()] * 5, ok())
+    await Client(URLS, wire=wire, clock=clock).tasks.create(title="x")
+    assert [endpoint for endpoint, _ in wire.sent] == [*URLS, *URLS]
+    assert len(clock.slept) == 1
+
+
+@async_test
+async def test_a_node_that_refuses_has_answered() -> None:
+    wire = ScriptedWire(not_sent(), problem(404, "not_found", "no"), ok())
+    client = Client(URLS, wire=wire, clock=EagerClock())
+    await raised(client.tasks.get("t1"), NotHappened)
+    await client.tasks.get("t2")
+    assert [endpoint for endpoint, _ in wire.sent] == [URLS[0], URLS[1], URLS[1]]
+
+
+@async_test
 async def test_the_pauses_grow_and_have_a_limit() -> None:
     clock = EagerClock()
     wire = ScriptedWire(problem(503, "no_leader", "safe"))

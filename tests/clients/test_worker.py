@@ -201,15 +201,16 @@ async def test_a_lost_answer_to_complete_is_asked_for_again_under_the_same_key()
         return "once"
 
     async with Bench().at_work(handler) as bench:
-        bench.fake.faults.lose_reply("/complete", times=2)
+        # Longer than one call lasts, so that the worker itself must ask again.
+        bench.fake.faults.lose_reply("/complete", times=60)
         bench.fake.faults.lose_reply("/accept")
         await bench.client.tasks.create(task_id="t1")
-        for _ in range(20):
-            await bench.advance(0.2, step=0.2)
-        await until(lambda: bench.worker.active == 0)
+        await until(lambda: bench.status() == "running")
+        while bench.worker.active:
+            await bench.advance(0.5, step=0.5)
         assert bench.status() == "completed"
         keys = [seen.key for seen in bench.fake.requests if seen.path.endswith("/complete")]
-        assert (len(keys), len(set(keys))) == (3, 1)
+        assert (len(keys), len(set(keys))) == (61, 1)
         revisions = [c["type"] for m in bench.fake.world.messages for c in m["changes"]]
         assert revisions.count("task.completed") == revisions.count("task.started") == 1
 
@@ -228,6 +229,8 @@ async def test_a_cancelled_task_is_stopped_at_once_and_confirmed() -> None:
         agent = await bench.client.agents.get("a1")
         assert agent.free_slots == 1
         await raised(held.contexts[0].progress(0.5), StaleAttempt)
+        await raised(held.contexts[0].session_append("custom.step", session_id="s1"), StaleAttempt)
+        assert (bench.count("progress"), bench.count("events")) == (0, 0), "it is not even sent"
 
 
 @async_test
@@ -257,6 +260,8 @@ async def test_a_handler_that_reports_progress_when_fenced_is_stopped() -> None:
     async with Bench().at_work(handler) as bench:
         await bench.client.tasks.create(task_id="t1")
         await until(lambda: bench.status() == "running")
+        bench.fake.exchange = _late(bench.fake, "/heartbeat", asyncio.Event())  # type: ignore[method-assign]
+        await bench.advance(6)  # from here on no heartbeat says anything
         await bench.client.tasks.fail("t1", agent_id="a1", attempt=1, retryable=False)
         go.set()
         await until(lambda: errors and bench.worker.active == 0)
@@ -312,9 +317,12 @@ async def test_an_operators_drain_lets_work_finish_brings_none_and_can_be_lifted
         await bench.advance(10)
         assert bench.status("t2") == "pending"
         assert not (bench.running is None or bench.running.done())
+        held.go.clear()
         await bench.client.agents.undrain("a1")
-        await bench.advance(10)
-        assert bench.status("t2") == "completed"
+        await bench.advance(60)
+        assert bench.status("t2") == "running", "the drain's own time limit is void with it"
+        held.go.set()
+        await until(lambda: bench.status("t2") == "completed")
 
 
 @async_test
@@ -323,7 +331,8 @@ async def test_an_operators_drain_hands_back_with_the_checkpoint_what_takes_too_
     async with Bench(drain_timeout_s=20, exit_when_drained=True).at_work(held) as bench:
         await bench.client.tasks.create(task_id="t1")
         await until(lambda: held.contexts)
-        await held.contexts[0].progress(0.4, checkpoint={"line": 40})
+        bench.fake.faults.refuse("invalid_request", "/progress")  # the server does not have it, the worker does
+        await raised(held.contexts[0].progress(0.4, checkpoint={"line": 40}), InvalidRequest)
         await bench.client.agents.drain("a1")
         await until(lambda: not bench.worker.wants_offers())
         await bench.advance(19)
@@ -409,6 +418,19 @@ async def test_an_agent_whose_epoch_is_stale_drops_its_work_and_takes_its_id_bac
 
 
 @async_test
+async def test_work_stops_before_the_id_is_taken_back_and_not_after() -> None:
+    held = Held()
+    async with Bench().at_work(held) as bench:
+        await bench.client.agents.register("a1", instance_id="a first thief")
+        await until(lambda: bench.worker.epoch == 3)
+        await bench.client.tasks.create(task_id="t1")
+        await until(lambda: held.contexts)
+        await bench.client.agents.register("a1", instance_id="a second thief")
+        await until(lambda: held.cancelled)
+        assert bench.worker.epoch == 3, "the second time it waits before it registers again"
+
+
+@async_test
 async def test_two_processes_with_one_id_do_not_fight_without_pause() -> None:
     async with Bench().at_work(Held()) as bench:
         for thief in range(4):
@@ -444,7 +466,39 @@ async def test_it_waits_for_a_cluster_that_is_not_up_yet_but_not_for_a_project_t
 
 
 @async_test
-async def test_offers_that_repeat_do_not_make_it_spin() -> None:
+async def test_an_offer_that_repeats_while_it_is_being_accepted_is_taken_once_and_without_spinning() -> None:
+    held = Held()
+    async with Bench(max_concurrent=2).at_work(held) as bench:
+        bench.fake.faults.refuse("overloaded", "/accept", retry_after_ms=5000)
+        await bench.client.tasks.create(task_id="t1")
+        await bench.advance(0.9, step=0.1)
+        assert bench.count("heartbeat") == 1, "it gives the accept a moment first"
+        await bench.advance(0.2, step=0.1)
+        before = bench.count("heartbeat")
+        assert before > 1
+        await settled(1000)
+        assert bench.count("heartbeat") == before
+        await bench.advance(6, step=0.1)
+        assert (len(held.contexts), bench.count("accept"), bench.worker.active) == (1, 2, 1)
+
+
+@async_test
+async def test_an_offer_that_comes_while_draining_is_declined() -> None:
+    held = Held()
+    async with Bench().at_work(held) as bench:
+        # The answer with the offer is under way when the drain begins, so only its repetition is seen.
+        bench.fake.exchange = _late(bench.fake, "/heartbeat", asyncio.Event(), times=1)  # type: ignore[method-assign]
+        await bench.client.tasks.create(task_id="t0")
+        await until(lambda: bench.status("t0") == "assigned")
+        await bench.client.agents.drain("a1")
+        bench.worker._heed_drain(True)
+        bench.worker._pulse.kick()
+        await bench.advance(6)
+        assert (len(held.contexts), bench.count("accept"), bench.count("release")) == (0, 0, 1)
+
+
+@async_test
+async def test_answers_that_come_at_once_do_not_make_it_spin() -> None:
     held = Held()
     async with Bench().at_work(held) as bench:
         await bench.client.tasks.create(task_id="t1")
@@ -471,13 +525,15 @@ async def test_a_lease_shorter_than_the_open_poll_is_renewed_although_the_poll_d
         assert (bench.status("t2"), bench.fake.task("t2").attempt) == ("running", 1)
 
 
-def _late(fake: FakeHive, path_end: str, answered: asyncio.Event) -> Callable[..., Any]:
-    """The fake's exchange, but the answers for one path are held up on their way back."""
+def _late(fake: FakeHive, path_end: str, answered: asyncio.Event, times: int = 1000) -> Callable[..., Any]:
+    """The fake's exchange, but the first answers for one path are held up on their way back."""
     exchange = fake.exchange
+    left = [times]
 
     async def slow(method: str, target: str, headers: Any, body: bytes | None) -> Reply:
         reply = await exchange(method, target, headers, body)
-        if target.endswith(path_end):
+        if target.endswith(path_end) and left[0] > 0:
+            left[0] -= 1
             await answered.wait()
         return reply
 
@@ -511,8 +567,8 @@ async def test_a_thread_is_told_to_stop_keeps_its_slot_until_it_does_and_its_res
 
     def handler(context: SyncTaskContext) -> str:
         started.set()
-        context.cancelled.wait(30)
-        seen.append(context.stop_reason)
+        told = context.cancelled.wait(30)
+        seen.append((told, context.stop_reason))
         release.wait(30)
         return "too late"
 
@@ -522,7 +578,8 @@ async def test_a_thread_is_told_to_stop_keeps_its_slot_until_it_does_and_its_res
         await bench.client.tasks.cancel("t1")
         await until(lambda: seen)
         await settled()
-        assert (seen, bench.worker.active, bench.count("release")) == ([Stop.CANCELLED], 1, 0)
+        assert (seen, bench.worker.active, bench.count("release")) == ([(True, Stop.CANCELLED)], 1, 0)
+        assert bench.worker.running() == [], "a stopped attempt's lease is not renewed"
         release.set()
         await until(lambda: bench.worker.active == 0)
         assert (bench.count("release"), bench.count("complete")) == (1, 0)

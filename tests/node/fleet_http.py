@@ -83,15 +83,6 @@ class FleetNode(Node):
         """Let time pass."""
         await self.clock.advance(seconds)
 
-    async def until_task(self, task_id: str, status: str) -> Any:
-        """Wait for a status that follows without further help -> the task."""
-        answer = await self.get(f"/api/tasks/{task_id}")
-        while answer.json["status"] != status:
-            index = self.replica.index
-            await until(lambda: self.replica.index > index)
-            answer = await self.get(f"/api/tasks/{task_id}")
-        return answer.json
-
 
 @asynccontextmanager
 async def running(settings: DutySettings | None = None) -> AsyncIterator[FleetNode]:

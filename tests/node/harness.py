@@ -15,6 +15,8 @@ from cluster.local import LocalReplica
 from node.api.app import App, Server, bind
 from node.api.context import Api
 from node.api.routes import make_router
+from node.duties.clock import ManualClock
+from node.duties.duties import Duties
 from node.metrics import NodeMetrics
 
 START_MS = 1_767_225_600_000
@@ -94,6 +96,9 @@ async def running(prepare: Callable[[Api], None] | None = None, **settings: Any)
     replica = LocalReplica(time)
     api = Api(replica, "0.1.0", **settings)
     api.provide(NodeMetrics(replica, api.traffic, api.version))
+    duties = Duties(replica, ManualClock())
+    api.provide(duties)
+    api.live = duties.live
     if prepare is not None:
         prepare(api)
     server = Server(App(api, make_router()))
@@ -104,6 +109,8 @@ async def running(prepare: Callable[[Api], None] | None = None, **settings: Any)
         try:
             yield node
         finally:
+            server.stop_accepting()
+            duties.close()
             await server.stop(5)
 
 

@@ -15,7 +15,9 @@ from tests.node.test_conventions import refused
 async def history(node: Node) -> None:
     """Revisions 1 to 5, of two sessions and another project."""
     await node.post("/api/sessions", {"session_id": "s1", "user": "ada", "metadata": {"x": 1}})
-    await node.post("/api/sessions/s1/events", {"items": [{"type": "custom.a", "data": {"n": 1}}, {"type": "custom.b"}]})
+    await node.post(
+        "/api/sessions/s1/events", {"items": [{"type": "custom.a", "data": {"n": 1}}, {"type": "custom.b"}]}
+    )
     await node.post("/api/sessions", {"session_id": "s2"})
     await node.post("/api/sessions?project=p1", {"session_id": "s1"})
     await node.ask("PATCH", "/api/sessions/s1", {"title": "t", "status": "paused"})

@@ -406,7 +406,9 @@ def test_limits_of_size() -> None:
 
         too_large(await node.ask("POST", "/api/sessions", data=stream()), "request_bytes_max", mib)
         too_large(
-            await node.ask("POST", "/api/sessions/s1/events", data=io.BytesIO(b" " * (4 * mib + 1))), "batch_bytes_max", 4 * mib
+            await node.ask("POST", "/api/sessions/s1/events", data=io.BytesIO(b" " * (4 * mib + 1))),
+            "batch_bytes_max",
+            4 * mib,
         )
         big = {"metadata": {"x": "y" * (16 * kib)}}
         answer = await node.post("/api/sessions", big)

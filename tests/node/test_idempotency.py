@@ -157,5 +157,3 @@ def test_ids_made_by_the_node_are_uuid7() -> None:
     assert uuid7_ms("01890A5D-AC96-774B-BCCE-B302099A8057") == 0x01890A5DAC96
     for other in ("k1", "01890a5d-ac96-474b-bcce-b302099a8057", "01890a5dac96774bbcceb302099a8057", "x" * 36):
         assert uuid7_ms(other) == 0
-
-

@@ -168,7 +168,7 @@ def test_a_page_ends_at_its_limit_of_bytes() -> None:
             data = {"x": "y" * 250_000}
             assert (await node.post("/api/sessions/s1/events", {"type": "custom.a", "data": data})).status == 201
         seen: list[int] = []
-        cursor = ""
+        cursor: str | None = ""
         pages = 0
         while cursor is not None:
             answer = await node.get("/api/sessions/s1/events" + (f"?cursor={cursor}" if cursor else ""))

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+import msgspec
+
+from statemachine import commands
+from statemachine.commands import AppendEvents, NewEvent
+from statemachine.entry import Frame, encode_frame
+from statemachine.outcome import Outcome
 from tests.node.harness import START_MS, Node, until, with_node
 from tests.node.test_conventions import refused
 
@@ -91,7 +98,9 @@ def test_creating_again() -> None:
 
 def test_patch_is_a_merge_patch() -> None:
     async def test(node: Node) -> None:
-        await node.post("/api/sessions", {"session_id": "s1", "title": "a", "user": "u", "metadata": {"x": 1, "y": {"z": 1}}})
+        await node.post(
+            "/api/sessions", {"session_id": "s1", "title": "a", "user": "u", "metadata": {"x": 1, "y": {"z": 1}}}
+        )
         node.time.advance(1_500)
         patched = await node.ask(
             "PATCH",
@@ -129,22 +138,27 @@ def test_patches_with_if_revision() -> None:
     with_node(test)
 
 
+def _append() -> list[bytes]:
+    """An append to s1 by somebody else."""
+    payload = msgspec.Raw(commands.encode(AppendEvents("s1", (NewEvent("e1", "custom.other"),))))
+    number = commands.NUMBERS[AppendEvents]
+    return [encode_frame(Frame(number, 1, "default", "other", "", None, None, 0, 0, payload))]
+
+
 def test_a_merge_that_was_overtaken_is_done_again() -> None:
     async def test(node: Node) -> None:
         await node.post("/api/sessions", {"session_id": "s1", "metadata": {"n": 1}})
         real, overtakes = node.replica.propose, 3
 
-        async def overtaken(frames: list[bytes], timeout_s: float) -> list[object]:
+        async def overtaken(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+            """Somebody is always quicker: the first three times."""
             nonlocal overtakes
             if overtakes:
                 overtakes -= 1
-                event = {"type": "custom.other"}
-                node.replica.propose = real  # type: ignore[method-assign]
-                assert (await node.post("/api/sessions/s1/events", event)).status == 201
-                node.replica.propose = overtaken  # type: ignore[method-assign,assignment]
-            return list(await real(frames, timeout_s))
+                node.replica.apply(_append())
+            return await real(frames, timeout_s)
 
-        node.replica.propose = overtaken  # type: ignore[method-assign,assignment]  # somebody is always quicker
+        node.replica.propose = overtaken  # type: ignore[method-assign]  # to come in between
         key = {"Idempotency-Key": "k1"}
         patched = await node.ask("PATCH", "/api/sessions/s1", {"metadata": {"m": 2}}, headers=key)
         assert (patched.status, patched.json["metadata"]) == (200, {"n": 1, "m": 2})

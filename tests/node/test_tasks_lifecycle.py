@@ -13,7 +13,9 @@ def test_life_over_an_offer() -> None:
         epoch = await node.register("a1", capabilities=[{"name": "python", "proficiency": 0.9}])
         poll = await node.poll("a1", epoch)
         assert not poll.done()
-        await node.submit("t1", payload={"x": 1}, requires=[{"name": "python", "min_proficiency": 0.5}], lease_ms=30_000)
+        await node.submit(
+            "t1", payload={"x": 1}, requires=[{"name": "python", "min_proficiency": 0.5}], lease_ms=30_000
+        )
         answer = await poll
         (offer,) = answer["offers"]
         assert offer["task_id"] == "t1"
@@ -39,13 +41,17 @@ def test_life_over_an_offer() -> None:
         assert again.json["revision"] == accepted.json["revision"]
         assert again.json["lease_remaining_ms"] == 30_000
 
-        done = await node.verb("complete", "t1", "a1", 1, result={"ok": True}, usage={"input_tokens": 3, "cost_usd": 0.25})
+        done = await node.verb(
+            "complete", "t1", "a1", 1, result={"ok": True}, usage={"input_tokens": 3, "cost_usd": 0.25}
+        )
         assert done.status == 200
         assert done.json["status"] == "completed"
         assert done.json["result"] == {"ok": True}
         assert done.json["usage"] == {"input_tokens": 3, "output_tokens": 0, "cost_usd": 0.25}
         assert [line["to"] for line in done.json["history"]] == ["assigned", "running", "completed"]
-        assert (await node.verb("complete", "t1", "a1", 1, result={"ok": True})).json["revision"] == done.json["revision"]
+        assert (await node.verb("complete", "t1", "a1", 1, result={"ok": True})).json["revision"] == done.json[
+            "revision"
+        ]
 
     with_fleet(step)
 

@@ -18,7 +18,7 @@ from node.api.watch import EVENT_BYTES_MAX, WatchTimings
 from statemachine import commands
 from statemachine.commands import AppendEvents, NewEvent
 from statemachine.entry import Frame, encode_frame
-from tests.node.harness import Node, running, run, until, with_node
+from tests.node.harness import Node, run, running, until, with_node
 from tests.node.test_conventions import refused
 
 

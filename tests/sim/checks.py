@@ -71,8 +71,9 @@ class Checks:
             if leader != member.node_id:
                 self.violated(member.node_id, f"leads in term {engine.term}, and so did {leader}")
                 self._leaders[engine.term] = member.node_id
-        applied = engine.applied_index
-        if applied > core.journal.durable_index and applied > max(core.journal.first_index + 1, 1):
+        applied, newest = engine.applied_index, core.snapshots.newest
+        imaged = 1 if newest is None else newest.position.index
+        if applied > core.journal.durable_index and applied > imaged:
             self.violated(member.node_id, f"has applied {applied}, and only {core.journal.durable_index} is on its disk")
 
     def on_sent(self, node_id: str, peer_id: str, message: dict[str, Any]) -> None:
@@ -90,13 +91,13 @@ class Checks:
         if before != candidate:
             self.violated(node_id, f"votes for {candidate} in term {term}, and voted for {before}")
 
-    def on_opened(self, member: Member, peer: Member) -> None:
-        """`member` has let `peer` in: never with another journal than the one it knows."""
-        pair = (member.node_id, peer.node_id)
-        known = member.kept.journal_ids.get(peer.node_id)
-        if known is not None and self._journal_ids.get(pair, peer.kept.journal_id) != peer.kept.journal_id:
-            self.violated(member.node_id, f"lets in {peer.node_id}, whose journal is not the one it was known by")
-        self._journal_ids[pair] = peer.kept.journal_id
+    def on_opened(self, member: Member, peer_id: str, journal_id: bytes) -> None:
+        """`member` has let a peer in: never with another journal than the one it knows."""
+        pair = (member.node_id, peer_id)
+        known = peer_id in member.kept.journal_ids
+        if known and self._journal_ids.get(pair, journal_id) != journal_id:
+            self.violated(member.node_id, f"lets in {peer_id}, whose journal is not the one it was known by")
+        self._journal_ids[pair] = journal_id
 
     def on_fatal(self, member: Member, error: BaseException) -> None:
         """No process may end by itself: no fault here is one that a node must die of."""

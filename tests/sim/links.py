@@ -49,7 +49,7 @@ class Hub:
         self.connections: list[Connection] = []
         self.messages = 0
         self.on_sent: Callable[[str, str, Message], None] = lambda _a, _b, _m: None
-        self.on_opened: Callable[[str, str], None] = lambda _a, _b: None
+        self.on_opened: Callable[[str, str, Message], None] = lambda _a, _b, _hello: None
 
     def reachable(self, a: str, b: str) -> bool:
         """Whether packets pass both ways."""
@@ -98,8 +98,9 @@ class Connection:
 
     def begin(self) -> None:
         """The handshake: both send their hello, judge the other's, and say so (cluster/real/network.py)."""
+        self.dialer.arrives_s = self.hub.scheduler.now_s + self.hub.delays.next_s()
+        self.hub.scheduler.at(self.dialer.arrives_s, self._accept)
         self._put(self.dialer, ["hello", self.dialer.port.receiver.hello()])
-        self.hub.scheduler.after(self.hub.delays.next_s(), self._accept)
         self.hub.scheduler.after(_HANDSHAKE_S, self._give_up)
 
     def _accept(self) -> None:
@@ -193,7 +194,7 @@ class Connection:
             old[0].close(old[1])
         end.opened = True
         end.port.live[end.peer_id] = (self, end)
-        self.hub.on_opened(end.port.node_id, end.peer_id)
+        self.hub.on_opened(end.port.node_id, end.peer_id, end.hello)
         end.port.receiver.on_connected(end.peer_id, end.hello)
 
     def close(self, end: End) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cluster.core import Core, CoreOptions
+from cluster.host import Host
 from cluster.journal import Journal, JournalOptions
 from cluster.memory_disk import MemoryDisk
 from cluster.memory_state import MemorySnapshots, MemoryState
@@ -40,6 +41,7 @@ class SimState(MemoryState):
     """The state of one life, in numbered generations."""
 
     def __init__(self, snapshots: MemorySnapshots, on_commit: Callable[[Position, Position], None]) -> None:
+        self.generation = 0
         super().__init__(snapshots)
         self.generation = 1
         self.previous: Generation | None = None
@@ -119,6 +121,60 @@ class Life:
         self.paused = False
         while self._waiting and not self.paused:
             self.run(self._waiting.popleft())
+
+
+class Process:
+    """`host.Owner` of one life."""
+
+    def __init__(self, member: Member, state: SimState, executor: SimExecutor) -> None:
+        self._member = member
+        self._state = state
+        self._executor = executor
+
+    def on_notice(self, notice: Notice) -> None:
+        """See `checks`."""
+        self._member.sim.checks.on_notice(self._member, notice)
+
+    def role_changed(self) -> None:
+        """For the transcript."""
+        engine = self._member.core.engine
+        role = "is elected" if engine.leading else f"follows {engine.leader_id}"
+        self._member.note(f"{'leads' if self._member.core.is_leader else role} in term {engine.term}")
+
+    def on_message(self, peer_id: str, message: Mapping[str, Any]) -> None:
+        """Nobody calls the leader's memory here."""
+
+    def on_refused(self, peer_id: str, reason: str) -> None:
+        """As start.py: a node whose journal is unknown must not go on."""
+        self._member.note(f"connection with {peer_id} refused: {reason[:60]}")
+        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self._member.node_id} "):
+            self._member.refused = True
+            self._member.crash(power=False)
+
+    def on_fatal(self, error: BaseException) -> None:
+        """The end of this life."""
+        self._member.sim.checks.on_fatal(self._member, error)
+        self._member.crash(power=False)
+
+    def installed(self) -> None:
+        """Name the new generation once the log's reset is durable, as start.py does."""
+        member, state, generation = self._member, self._state, self._state.generation
+        journal, life = member.core.journal, member.life
+        assert life is not None
+        member.note(f"installs the snapshot at entry {state.position.index}")
+
+        def named() -> None:
+            kept = member.kept
+            if kept.generation is not None and kept.generation.number < generation:
+                kept.generation = Generation(generation, state.position, state.store)
+
+        def when_durable() -> None:
+            if journal.durable_index >= state.position.index:
+                self._executor.submit([named], _must_work)
+            else:
+                member.sim.scheduler.after(0.01, lambda: life.run(when_durable))
+
+        when_durable()
 
 
 class Member:
@@ -210,17 +266,14 @@ class Member:
             state=state,
             machine=machine.apply,
             peers=peers,
-            network=self._port,
-            clock=self.clock,
-            loop=SimLoop(scheduler, life, self.clock),
-            journal_executor=SimExecutor(scheduler, life, self.speed),
-            snapshot_executor=snapshot_executor,
-            on_notice=self._on_notice,
-            on_role_change=self._on_role_change,
-            on_installed=lambda: self._installed(state, snapshot_executor),
-            on_message=lambda _peer, _message: None,
-            on_refused=self._on_refused,
-            on_fatal=self._on_fatal,
+            host=Host(
+                network=self._port,
+                clock=self.clock,
+                loop=SimLoop(scheduler, life, self.clock),
+                journal_executor=SimExecutor(scheduler, life, self.speed),
+                snapshot_executor=snapshot_executor,
+            ),
+            owner=Process(self, state, snapshot_executor),
         )
         life.run(self._core.start)
 
@@ -238,43 +291,6 @@ class Member:
 
     def _remember(self, known: dict[str, bytes]) -> None:
         self.kept.journal_ids = dict(known)
-
-    def _installed(self, state: SimState, executor: SimExecutor) -> None:
-        """Name the new generation once the log's reset is durable, as start.py does."""
-        core, generation, life = self.core, state.generation, self.life
-        assert life is not None
-
-        def named() -> None:
-            if self.kept.generation is not None and self.kept.generation.number < generation:
-                self.kept.generation = Generation(generation, state.position, state.store)
-
-        def when_durable() -> None:
-            if core.journal.durable_index >= state.position.index:
-                executor.submit([named], _must_work)
-            else:
-                self.sim.scheduler.after(0.01, lambda: life.run(when_durable))
-
-        when_durable()
-
-    # --- what the process tells ---------------------------------------------------------------------------------------
-
-    def _on_notice(self, notice: Notice) -> None:
-        self.sim.checks.on_notice(self, notice)
-
-    def _on_role_change(self) -> None:
-        core = self.core
-        role = "leads" if core.is_leader else "is elected" if core.engine.leading else f"follows {core.engine.leader_id}"
-        self.note(f"{role} in term {core.engine.term}")
-
-    def _on_refused(self, peer_id: str, reason: str) -> None:
-        self.note(f"connection with {peer_id} refused: {reason[:60]}")
-        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self.node_id} "):
-            self.refused = True
-            self.crash(power=False)
-
-    def _on_fatal(self, error: BaseException) -> None:
-        self.sim.checks.on_fatal(self, error)
-        self.crash(power=False)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 

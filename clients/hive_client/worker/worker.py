@@ -144,8 +144,6 @@ class Worker:
 
     async def _register(self) -> None:
         registration = await self._enrolment.register()
-        if registration.epoch != self._slots.epoch:
-            self._slots.stop_all(Stop.LOST)  # what was held under the old epoch has been requeued
         self._slots.epoch = registration.epoch
         self._pulse.interval_ms = registration.heartbeat_interval_ms
         self.registered.set()
@@ -165,8 +163,8 @@ class Worker:
         if isinstance(error, UnknownProject):
             raise error
         _log.warning("agent %s: registering again: %s", self.agent_id, error)
+        self._slots.stop_all(Stop.LOST)  # what was held is requeued, and going on would do it twice
         if isinstance(error, StaleEpoch):
-            self._slots.stop_all(Stop.LOST)
             await self._enrolment.after_theft()
         await self._register()
 

@@ -22,18 +22,18 @@ from statemachine.commands import (
     Command,
     CompleteTasks,
     Completion,
-    Failure,
     FailTasks,
+    Failure,
     Held,
     NewTask,
     RegisterAgent,
     Release,
     ReleaseTasks,
-    Requirement,
     SubmitTasks,
 )
 from statemachine.outcome import Item
 from statemachine.task_record import Task
+
 
 class FleetTest:
     """What the tests of this folder do to a fleet."""
@@ -51,6 +51,16 @@ class FleetTest:
         (outcome,) = self.replica.apply([frame(command, project)])
         assert outcome.refusal is None, outcome.refusal
         return outcome.items
+
+    def try_do(self, command: Command) -> None:
+        """Commit a command that may be refused."""
+        self.replica.apply([frame(command, "default")])
+
+    def epoch(self, agent_id: str) -> int:
+        """The agent's epoch; 0 when it is not registered."""
+        with self.replica.view() as view:
+            agent = agent_record.find(view, agent_id)
+        return 0 if agent is None else agent.epoch
 
     def register(self, agent_id: str, *capabilities: tuple[str, int], slots: int = 1, instance: str = "i") -> int:
         """Register an agent -> its epoch."""
@@ -113,10 +123,9 @@ class FleetTest:
 
     # --- heartbeats -------------------------------------------------------------------------------------------------
 
-    def call(self, agent_id: str, wait_ms: int = 0, running: tuple[Running, ...] = (), epoch: int | None = None) -> Call:
+    def call(self, agent_id: str, wait_ms: int = 0, running: tuple[Running, ...] = ()) -> Call:
         """A heartbeat."""
-        epoch = self.agent(agent_id).epoch if epoch is None else epoch
-        return Call(agent_id, epoch, "default", wait_ms, None, running)
+        return Call(agent_id, self.agent(agent_id).epoch, "default", wait_ms, None, running)
 
     async def beat(self, agent_id: str, *running: Running) -> Attended:
         """A heartbeat that does not wait."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,10 @@ def test_what_does_not_parse_is_said_not_raised(content: bytes) -> None:
 
 def test_the_declared_encoding_counts() -> None:
     assert parse_source("a.py", "# coding: latin-1\nx = 'é'\n".encode("latin-1")).tree is not None
+
+
+def test_many_threads_may_parse_at_once() -> None:
+    deep = ("x = " + "-" * 80 + "1\n" + "y = " + "[" * 60 + "]" * 60 + "\n") * 200
+    with ThreadPoolExecutor(8) as threads:
+        parsed = list(threads.map(lambda n: parse_source(f"{n}.py", deep.encode()), range(64)))
+    assert all(source.tree is not None for source in parsed)
