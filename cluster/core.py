@@ -106,7 +106,12 @@ class Core:
         )
         self.proposer = Proposer(options.run, self._clock, options.limits, self.metrics, self._send_batch)
         self.reads = ReadIndex(
-            self.engine, self.contact, self._clock, ask_leader=self._ask_read_index, alone=not self.others
+            self.engine,
+            self.contact,
+            self._clock,
+            ask_leader=self._ask_read_index,
+            alone=not self.others,
+            first_number=options.run >> 1,
         )
         self._periodic = Periodic(self, self._clock)
 
@@ -274,6 +279,8 @@ class Core:
             self.reads.leadership_changed()
             if role[2] is not None and role[2] != self._role[2]:
                 self.metrics.leader_changes += 1
+        if role[0] != self._role[0]:
+            self.transport.leadership_changed()
         if role[0] and not self._role[0]:
             self.entry_time.seen(self.state.position.time_ms)
             self.entry_time.resume(self.journal)

@@ -200,8 +200,10 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         self._SyncObj__newAppendEntriesTime = -_FAR_S
 
     def skip_to(self, index: int) -> None:
-        """The state already holds everything up to this entry of the log."""
+        """The state holds everything up to this entry of the log. So it is committed, even if the commit index on disk,
+        which is a lower bound, does not say so."""
         self._SyncObj__raftLastApplied = index
+        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
 
     def append(self, command: bytes) -> int:
         """Append one entry to the log of a leader at once; returns its index."""

@@ -12,6 +12,7 @@ The engine's guards lean on private names, so any other version of it is refused
 | `__serializer` (replaced) | H9, H14, H17: snapshots are images, shipped out of band | 623, 1025, 1310, 1419 |
 | `__loadDumpFile` (called) | the snapshot is loaded before any peer is heard | 1478 |
 | `__raftLastApplied` (set) | the state may be ahead of the snapshot after a restart | 176 |
+| `__raftCommitIndex` (raised) | what is applied is committed, whatever the disk says | 175 |
 | `__raftElectionDeadline` | pre-vote, stickiness, transfer, stalled disks | 634 |
 | `__transferInProgress` | lets a transfer pass the pre-vote | 917 |
 | `__raftNextIndex` | H2 (speed): an acknowledgement never rewinds what was sent | 1082 |

@@ -14,6 +14,9 @@ from pathlib import Path
 
 FORMAT = 1
 
+_FOUND_IN_NEW = {"LOCK", "lost+found", "node.json.new"}
+"""What a directory may hold that never held an identity."""
+
 
 class StartError(Exception):
     """The node cannot start; the data was not touched. The text is one line and says what to do."""
@@ -29,7 +32,10 @@ class CleanMark:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The content of node.json. Ids are hexadecimal; `journal_ids` are those of the other members."""
+    """The content of node.json. Ids are hexadecimal; `journal_ids` are those of the other members.
+
+    `generation` is None only until the first start has made journal and state: such a node has told nobody anything.
+    """
 
     node_id: str
     cluster_id: str
@@ -63,6 +69,9 @@ class DataDirectory:
         """Make it if it is not there, and lock it. Raises StartError."""
         self.path = path
         try:
+            # A directory that is not Hive's is left without even a lock file.
+            if path.is_dir() and not (path / "LOCK").exists():
+                self._refuse_strangers()
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
@@ -76,6 +85,16 @@ class DataDirectory:
             os.close(self._lock)
             raise StartError(f"data directory {path} is in use by another process; stop that node first") from error
 
+    def _refuse_strangers(self) -> None:
+        """Raise StartError if the directory is not new and has no identity."""
+        names = {path.name for path in self.path.iterdir()}
+        strangers = sorted(names - _FOUND_IN_NEW)
+        if strangers and "node.json" not in names:
+            raise StartError(
+                f"data directory {self.path} holds {strangers[0]} but no node.json; it is not Hive's, or "
+                "node.json was lost: give an empty directory, or bring node.json back"
+            )
+
     def unlock(self) -> None:
         """Let another process have it."""
         os.close(self._lock)
@@ -84,12 +103,7 @@ class DataDirectory:
         """The identity, or None for a directory that never held one. Raises StartError."""
         file = self.path / "node.json"
         if not file.exists():
-            strangers = sorted(p.name for p in self.path.iterdir() if p.name not in ("LOCK", "lost+found"))
-            if strangers:
-                raise StartError(
-                    f"data directory {self.path} holds {strangers[0]} but no node.json; it is not Hive's, or "
-                    "node.json was lost: give an empty directory, or bring node.json back"
-                )
+            self._refuse_strangers()
             return None
         try:
             raw = json.loads(file.read_bytes())

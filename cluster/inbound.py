@@ -66,8 +66,8 @@ def _snapshot_offer(core: Core, peer_id: str, message: Message) -> None:
         core.snapshots.on_offer(peer_id, message["manifest"], core.engine.applied_index)
 
 
-def _installed(core: Core, peer_id: str, _message: Message) -> None:
-    core.transport.resume(peer_id)
+def _installed(core: Core, peer_id: str, message: Message) -> None:
+    core.transport.installed(peer_id, message["index"])
 
 
 def _image_pull(core: Core, peer_id: str, message: Message) -> None:

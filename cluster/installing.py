@@ -18,10 +18,11 @@ class Installing:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._manifest: bytes | None = None
+        self._giver_id = ""
 
-    def fetched(self, _peer_id: str, manifest: bytes) -> None:
+    def fetched(self, peer_id: str, manifest: bytes) -> None:
         """The image is here, and a generation of it is built."""
-        self._manifest = manifest
+        self._manifest, self._giver_id = manifest, peer_id
 
     def go_on(self) -> None:
         """Install, if there is something to install and somebody to say so to."""
@@ -39,5 +40,6 @@ class Installing:
                 Notice(position.index, position.term, 0, position.revision, position.time_ms, gap=True)
             )
             core.owner.installed()
-        core.send(leader, {"type": "installed", "index": core.engine.applied_index})
+        # To whoever offered it: that may be a newer leader than the one this node knows of, and it waits.
+        core.send(self._giver_id, {"type": "installed", "index": core.engine.applied_index})
         core.schedule_pump()

@@ -51,7 +51,8 @@ class NodeReplica:
         self._role_listeners: list[Callable[[], None]] = []
         self._services: dict[str, ServiceHandler] = {}
         self._calls: dict[int, asyncio.Future[bytes]] = {}
-        self._call_number = 0
+        # Not from 0: the leader may still answer a call from before a restart, and must not seem to answer a new one.
+        self._call_number = int(run_id, 16) >> 1
         self._serving: set[asyncio.Task[None]] = set()
         self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._closing: list[Callable[[], None]] = []
@@ -298,6 +299,9 @@ class NodeReplica:
     async def snapshot(self) -> int:
         core = self.core
         before = core.snapshots.newest
+        taken_index = 0 if before is None else before.position.index
+        if core.engine.applied_index in (1, taken_index):
+            return taken_index  # there is nothing new: the engine would take none
         core.engine.forceLogCompaction()
         core.schedule_pump()
         done = asyncio.get_running_loop().create_future()
@@ -377,7 +381,7 @@ class NodeReplica:
     async def close(self) -> None:
         if self.core.stopped:
             return
-        if self.is_leader and len(self.core.options.members) > 1:
+        if self.is_leader and self.core.transport.connected:
             try:
                 await self.transfer_leadership(None, 2.0)
             except NotCommittedError as refused:

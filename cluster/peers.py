@@ -102,5 +102,7 @@ class Peers:
         self._held_at_least[peer_id] = max(index, self._held_at_least.get(peer_id, 0))
 
     def may_vote(self) -> bool:
-        """A node with an empty journal first hears a majority: one of them may know that it is not new."""
-        return not self._fresh or 2 * (len(self._met) + 1) > len(self.members)
+        """A node with an empty journal first hears a majority beside itself: had it ever helped to commit anything, one
+        of them did too. So a new cluster of three forms when all three are there."""
+        majority = len(self.members) // 2 + 1
+        return not self._fresh or len(self._met) >= min(majority, len(self.members) - 1)

@@ -20,6 +20,9 @@ from cluster.replica import NotCommittedError, TooStaleError
 Message = dict[str, Any]
 Waiter = Callable[[Exception | None], None]
 
+_REFUSAL_PAUSE_S = 0.01
+"""After a node said that it does not lead (yet), nothing is asked for this long: it would say so again."""
+
 
 @dataclass(slots=True)
 class _Asked:
@@ -52,7 +55,10 @@ class ReadIndex:
         *,
         ask_leader: Callable[[int], bool],
         alone: bool,
+        first_number: int,
     ) -> None:
+        """`first_number` is random: a leader may still answer what was asked before this node was restarted, and its
+        answer must not pass for one to a newer read."""
         self._engine = engine
         self._contact = contact
         self._clock = clock
@@ -60,7 +66,8 @@ class ReadIndex:
         self._alone = alone
         self._asked: list[_Asked] = []
         self._waiting: dict[int, _Waiting] = {}
-        self._number = 0
+        self._number = first_number
+        self._paused_until_s = 0.0
 
     def read(self, timeout_s: float, waiter: Waiter) -> None:
         """`waiter(None)` when a read of the local state is linearizable as of now; else an error."""
@@ -69,8 +76,9 @@ class ReadIndex:
 
     def pump(self) -> None:
         """Ask for those that were not asked yet; start the round that the waiting ones share."""
+        paused = self._clock.monotonic_s() < self._paused_until_s
         for number, waiting in self._waiting.items():
-            if waiting.asked:
+            if waiting.asked or paused:
                 continue
             if self._engine.leading:
                 waiting.asked = self._take(partial(self.on_answer, number))
@@ -112,6 +120,7 @@ class ReadIndex:
             return
         if index is None:
             waiting.asked = False
+            self._paused_until_s = self._clock.monotonic_s() + _REFUSAL_PAUSE_S
         else:
             waiting.index = index
             self.applied(self._engine.applied_index)

@@ -98,7 +98,7 @@ class Snapshots:
 
     def serialize(self, data: tuple[Any, ...], index: int) -> None:
         """Begin a snapshot. data[1], data[2]: the entries at the applied index, and before it."""
-        if self._taking != _NOT_SERIALIZING:
+        if self._taking != _NOT_SERIALIZING or self._newer_is_coming(data[1][1]):
             return
         capture = self._state.capture()
         last, previous = tuple(data[1]), tuple(data[2])
@@ -126,6 +126,16 @@ class Snapshots:
             log.info("snapshot taken index=%d bytes=%d", box[0].position.index, box[0].image_bytes)
 
         self._executor.submit([*capture.write_steps(), publish], done)
+
+    def _newer_is_coming(self, applied_index: int) -> bool:
+        """Whether a snapshot is being fetched, or waits to be installed: an own one would be older, and take its place
+        on the disk. One that the state has overtaken is dropped."""
+        fetch = self._fetch
+        if fetch is not None and fetch.manifest.position.index <= applied_index and not fetch.busy:
+            self._fetch = None
+        if self.ready is not None and decode_manifest(self.ready).position.index <= applied_index:
+            self.ready = None
+        return self._fetch is not None or self.ready is not None
 
     def when_taken(self, callback: Callable[[], None]) -> None:
         """Call back once the next snapshot that is completed counts."""
@@ -194,7 +204,7 @@ class Snapshots:
             self._send(peer_id, {"type": "installed", "index": applied_index})
             return
         if self._fetch is not None and self._fetch.busy:
-            self._fetch.peer_id = peer_id
+            self._fetch.peer_id, self._fetch.lost = peer_id, False
             return
         self._fetch = _Fetch(peer_id, manifest, manifest_bytes, self._state.receive(manifest_bytes))
         log.info("fetching snapshot index=%d bytes=%d from=%s", manifest.position.index, manifest.image_bytes, peer_id)
@@ -226,6 +236,8 @@ class Snapshots:
         fetch.busy = False
         if error is not None:
             self._on_failure(error)
+        elif self._fetch is fetch and fetch.lost:
+            self._fetch = None
         elif self._fetch is fetch:
             self._pull()
 
@@ -271,12 +283,16 @@ class Snapshots:
 
     def lost(self, peer_id: str) -> None:
         """The connection is gone: the next offer goes on where this one stopped."""
-        if self._fetch is not None and self._fetch.peer_id == peer_id and not self._fetch.busy:
-            self._fetch = None
+        fetch = self._fetch
+        if fetch is not None and fetch.peer_id == peer_id:
+            fetch.lost = True
+            if not fetch.busy:
+                self._fetch = None
 
 
 class _Fetch:
-    """A transfer under way. `busy` while a piece is written or the whole is checked."""
+    """A transfer under way. `busy` while a piece is written or the whole is checked; `lost` when the connection broke
+    meanwhile."""
 
     def __init__(self, peer_id: str, manifest: Manifest, manifest_bytes: bytes, receiving: Receiving) -> None:
         self.peer_id = peer_id
@@ -284,4 +300,5 @@ class _Fetch:
         self.manifest_bytes = manifest_bytes
         self.receiving = receiving
         self.busy = False
+        self.lost = False
         self.asked_s = 0.0

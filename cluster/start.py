@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import logging
-import os
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ import lmdb
 
 from cluster.applier import ApplyEntry
 from cluster.core import Core, CoreOptions
+from cluster.fatal import stop_at_once, way_out
 from cluster.host import Host
 from cluster.identity import (
     CleanMark,
@@ -74,7 +73,6 @@ def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
     directory = DataDirectory(options.data_dir)
     try:
         identity = directory.load()
-        new = identity is None
         if identity is None:
             identity = Identity(
                 node_id=options.node_id,
@@ -83,18 +81,22 @@ def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
                 boot_id=boot_id(),
                 file_system_id=file_system_id(directory.path),
             )
+            # BEFORE THE JOURNAL: a first start that dies half-way must know its own beginnings when it comes back.
+            directory.save(identity)
         expected = cluster_id_of(options) if len(options.members) > 1 else None
         check_identity(identity, node_id=options.node_id, cluster_id=expected)
-        journal = _open_journal(options, identity, clock, new=new)
+        journal = _open_journal(options, identity, clock, new=identity.generation is None)
         state = _open_state(options, directory, identity, journal)
         identity = replace(with_run(identity, directory), generation=state.generation)
         directory.save(identity)
         state.retire()
     except OSError as error:
         directory.unlock()
-        hint = "free some space" if error.errno == errno.ENOSPC else "check its disk and permissions"
-        raise StartError(f"cannot use data directory {options.data_dir}: {error.strerror}; {hint}") from error
-    except (JournalError, lmdb.Error) as error:
+        raise StartError(f"cannot use data directory {options.data_dir}: {error.strerror}; {way_out(error)}") from error
+    except lmdb.Error as error:
+        directory.unlock()
+        raise StartError(f"cannot use data directory {options.data_dir}: {error}; {way_out(error)}") from error
+    except JournalError as error:
         directory.unlock()
         raise StartError(str(error)) from error
     except StartError:
@@ -105,7 +107,7 @@ def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
 
 def _open_journal(options: ReplicaOptions, identity: Identity, clock: SystemClock, *, new: bool) -> Journal:
     path = options.data_dir / "log"
-    # A first start that died before node.json was written leaves a journal nobody has ever acknowledged anything from.
+    # A first start that died half-way leaves a journal nobody has ever acknowledged anything from.
     if new and path.exists():
         for leftover in path.iterdir():
             leftover.unlink()
@@ -143,16 +145,8 @@ def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Ide
     return LmdbState(path, map_bytes, None)
 
 
-def _fatal(error: BaseException) -> None:
-    """The end of a node that must not go on: one clear last line, and nothing more is written or said."""
-    log.critical("stopping at once: %s: %s", type(error).__name__, error, exc_info=error)
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-    os._exit(70)
-
-
 async def open_replica(
-    options: ReplicaOptions, machine: ApplyEntry, on_fatal: Callable[[BaseException], None] = _fatal
+    options: ReplicaOptions, machine: ApplyEntry, on_fatal: Callable[[BaseException], None] = stop_at_once
 ) -> NodeReplica:
     """Open the data directory and take part in the cluster. Raises StartError, SettingsError."""
     loop = asyncio.get_running_loop()

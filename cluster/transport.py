@@ -126,6 +126,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
 
     def release(self) -> None:
         """The disk has advanced: send what waited for it, deliver what waited for it."""
+        self._require_engine().enter()
         self._outbox.release(self._journal.durable_sequence)
         self._deliver_held_acks()
 
@@ -153,6 +154,20 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self.installing.discard(peer)
         if peer in self.connected:
             self._onNodeConnected(Node(peer))
+
+    def installed(self, peer: str, applied_index: int) -> None:
+        """The peer needs no snapshot (any more): it has applied everything up to there, so it is in this log too. Its
+        acknowledgement of the snapshot may be lost, and must not be waited for: the same offer would be made for ever."""
+        engine = self._require_engine()
+        if engine.leading and peer in self.installing:
+            after = min(applied_index, self._journal.last_index) + 1
+            engine.set_next_index(peer, max(engine.next_index(peer), after))
+        self.resume(peer)
+
+    def leadership_changed(self) -> None:
+        """What was offered in one leadership is forgotten in the next: the peer may have dropped it for another's."""
+        for peer in sorted(self.installing):
+            self.resume(peer)
 
     def receive(self, peer: str, message: Message) -> None:
         """One engine message. Raises ProtocolViolationError."""
@@ -242,7 +257,9 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
     def install(self, peer: str, term: int, manifest: bytes, index: int) -> None:
         """Inject a snapshot up to `index` whose image was fetched and checked (the engine's own shipping is not
         used)."""
-        message = {"type": "append_entries", "term": term, "commit_index": 0, "serialized": (manifest, True, True)}
+        # What it holds is committed, and is the one thing H1 lets be so without a log match: the engine's commit index
+        # must not stand before its log, or a later reset would go back to what is no longer there.
+        message = {"type": "append_entries", "term": term, "commit_index": index, "serialized": (manifest, True, True)}
         self._installed_index = index
         try:
             self._onMessageReceived(Node(peer), message)

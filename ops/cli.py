@@ -51,4 +51,5 @@ app.add_typer(bench_command.app, name="bench")
 
 
 def main() -> None:
+    """The entry point of `hive`."""
     app()

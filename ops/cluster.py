@@ -23,6 +23,7 @@ COLUMNS = {
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
     app.command("members")(members)
     app.command("transfer-leadership")(transfer_leadership)
     app.command("snapshot")(snapshot)

@@ -110,6 +110,7 @@ def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
 
 
 def open_client(endpoints: str | None, project: str | None, timeout_s: float) -> Client:
+    """A client for these options. Raises UsageError for what is not an endpoint."""
     try:
         return Client(endpoints, project=project or "default", timeout_s=timeout_s)
     except ValueError as error:

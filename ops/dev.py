@@ -23,6 +23,7 @@ LAYOUT_FILE = "dev.json"
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command("dev")(dev)
 
 

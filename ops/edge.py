@@ -53,18 +53,35 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
     def command(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
-        except CommandError as error:
-            fail(str(error), error.status)
-        except HiveError as error:
-            fail(explain(error), FAILED)
-        except BrokenPipeError:
-            # The reader of a pipe (`| head`) has enough; the interpreter must not complain at its own exit.
-            sys.stderr.close()
-            raise typer.Exit(FAILED) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+        except BaseExceptionGroup as errors:
+            _leave(first_error(errors))
+        except (CommandError, HiveError, BrokenPipeError, KeyboardInterrupt) as error:
+            _leave(error)
 
     return command
+
+
+def _leave(error: BaseException) -> NoReturn:
+    """Raises typer.Exit for what a user can do something about, and the error itself for a bug."""
+    if isinstance(error, CommandError):
+        fail(str(error), error.status)
+    if isinstance(error, HiveError):
+        fail(explain(error), FAILED)
+    if isinstance(error, BrokenPipeError):
+        # The reader of a pipe (`| head`) has enough; the interpreter must not complain at its own exit.
+        sys.stderr.close()
+        raise typer.Exit(FAILED)
+    if isinstance(error, KeyboardInterrupt):
+        raise typer.Exit(INTERRUPTED)
+    raise error
+
+
+def first_error(errors: BaseExceptionGroup) -> BaseException:
+    """The error that made the others: a task group cancels the rest."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def explain(error: HiveError) -> str:

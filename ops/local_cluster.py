@@ -25,6 +25,8 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
+    """A node's id and its two ports on the loopback interface."""
+
     node_id: str
     http_port: int
     peer_port: int

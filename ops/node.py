@@ -17,6 +17,7 @@ def node_command(arguments: list[str]) -> list[str]:
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command("node", context_settings=RAW, add_help_option=False)(run)
 
 

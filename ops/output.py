@@ -35,11 +35,13 @@ def print_json_line(document: Any) -> None:
 
 
 def print_line(text: str) -> None:
+    """One line, at once."""
     sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Rows under headings; nothing is cut."""
     table = Table()
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -60,6 +62,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
 
 
 def cell(value: Any) -> Text:
+    """A value as a table shows it: `-` for none, yes and no, JSON for what has parts."""
     if value is None:
         return Text("-")
     if isinstance(value, bool):
@@ -75,6 +78,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
+    """`text` on one line, whatever it holds."""
     return visible(" ".join(text.split()))
 
 

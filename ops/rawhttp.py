@@ -14,6 +14,8 @@ REPLY_BYTES_MAX = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class RawReply:
+    """A whole reply; header names in lower case."""
+
     status: int
     headers: dict[bytes, bytes]
     body: bytes
@@ -64,7 +66,10 @@ def _parse_head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
         name, colon, value = line.partition(b":")
         if colon:
             headers[name.strip().lower()] = value.strip()
-    return int(lines[0].split(b" ", 2)[1]), headers
+    version, _, rest = lines[0].partition(b" ")
+    if not version.startswith(b"HTTP/1."):
+        raise ValueError("the answer is not HTTP/1")
+    return int(rest[:3]), headers
 
 
 def encode_request(method: str, endpoint: str, target: str, body: bytes = b"") -> bytes:

@@ -43,6 +43,7 @@ class NodeStatus:
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command("status")(status)
 
 

@@ -12,6 +12,7 @@ from ops.output import cell, print_json_line, print_line
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command("watch")(watch)
 
 

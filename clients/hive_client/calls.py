@@ -48,8 +48,21 @@ class Calls:
     def in_project(self, project: str) -> Calls:
         return replace(self, project=project)
 
-    async def read(self, path: str, query: Query | None = None, options: ReadOptions | None = None) -> Reply:
-        """A GET; sent again to any node until ``timeout_s`` is over."""
+    async def about(self, path: str) -> Reply:
+        """A GET of what does not come from the state, so that no option of a read has a meaning."""
+        return await self.transport.call(
+            Request("GET", target(path), self._headers()), self._deadlines(self.timeout_s, 0.0)
+        )
+
+    async def read(
+        self,
+        path: str,
+        query: Query | None = None,
+        options: ReadOptions | None = None,
+        *,
+        of_project: bool = True,
+    ) -> Reply:
+        """A GET; sent again to any node until ``timeout_s`` is over. ``of_project``: shows what writes changed."""
         options = options or {}
         timeout_s = options.get("timeout_s", self.timeout_s)
         wanted: dict[str, QueryValue] = {**(query or {})}
@@ -57,7 +70,8 @@ class Calls:
         wanted["min_revision"] = options.get("min_revision")
         wanted["max_lag_ms"] = options.get("max_lag_ms")
         wanted["live"] = options.get("live")
-        if self.read_your_writes and wanted["min_revision"] is None and wanted["consistency"] != "linearizable":
+        follows = self.read_your_writes and of_project and wanted["consistency"] != "linearizable"
+        if follows and wanted["min_revision"] is None:
             wanted["min_revision"] = self.seen.by_project.get(self.project)
         request = Request("GET", target(path, {**wanted, **_server_timeout(timeout_s)}), self._headers())
         wait = wanted.get("wait_ms")

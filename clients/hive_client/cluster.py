@@ -26,7 +26,9 @@ class Cluster:
 
     async def status(self, *, endpoint: str | None = None, **options: Unpack[ReadOptions]) -> ClusterStatus:
         if endpoint is None:
-            return ClusterStatus.from_reply(await self._calls.read("/api/status/cluster", None, options))
+            return ClusterStatus.from_reply(
+                await self._calls.read("/api/status/cluster", None, options, of_project=False)
+            )
         return ClusterStatus.from_reply(_ok(await self._calls.ask_endpoint(endpoint, "/api/status/cluster")))
 
     async def discover(self) -> tuple[str, ...]:
@@ -38,15 +40,17 @@ class Cluster:
         return pool.known
 
     async def members(self, **options: Unpack[ReadOptions]) -> list[Member]:
-        return Page.from_reply(await self._calls.read("/api/cluster/members", None, options), Member).items
+        return Page.from_reply(
+            await self._calls.read("/api/cluster/members", None, options, of_project=False), Member
+        ).items
 
     async def agents(self, **options: Unpack[ReadOptions]) -> Document:
         """``/api/status/agents``: the fleet at a glance."""
-        return Document.from_reply(await self._calls.read("/api/status/agents", None, options))
+        return Document.from_reply(await self._calls.read("/api/status/agents", None, options, of_project=False))
 
-    async def info(self, **options: Unpack[ReadOptions]) -> ServerInfo:
+    async def info(self) -> ServerInfo:
         """Version and features of the server."""
-        return ServerInfo.from_reply(await self._calls.read("/api", None, options))
+        return ServerInfo.from_reply(await self._calls.about("/api"))
 
     async def livez(self, endpoint: str | None = None) -> Health:
         """Whether the node is up. ``Unreachable`` if nothing answers there."""
@@ -72,16 +76,16 @@ class Cluster:
 
     async def performance(self, **options: Unpack[ReadOptions]) -> Document:
         """``/api/metrics/performance``: rates, latencies and queue lengths of the last minute."""
-        return Document.from_reply(await self._calls.read("/api/metrics/performance", None, options))
+        return Document.from_reply(await self._calls.read("/api/metrics/performance", None, options, of_project=False))
 
     async def metrics_text(self, endpoint: str | None = None) -> str:
         """One node's metrics in Prometheus' text form."""
         node = endpoint or self._calls.transport.pool.current
         return _ok(await self._calls.ask_endpoint(node, "/metrics")).body.decode("utf-8", "replace")
 
-    async def openapi(self, **options: Unpack[ReadOptions]) -> dict[str, Any]:
+    async def openapi(self) -> dict[str, Any]:
         """The server's own description of its API."""
-        document = (await self._calls.read("/api/openapi.json", None, options)).document()
+        document = (await self._calls.about("/api/openapi.json")).document()
         return document if isinstance(document, dict) else {}
 
 

@@ -135,7 +135,7 @@ class Watch:
             self._hello(document)
         elif kind == "progress":
             self._advance(_revision(document, event))
-        elif kind in {"slow_reader", "compacted", "cluster_restored", "error"}:
+        elif "code" in document or kind in {"slow_reader", "compacted", "cluster_restored"}:
             self._end(kind, document)
         elif isinstance(document.get("changes"), list):
             return self._message(document, event)

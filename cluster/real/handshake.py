@@ -50,8 +50,6 @@ class Handshake:
         """The other side's hello, now proven. Raises HandshakeError."""
         if type(second) is not dict:
             raise HandshakeError("no handshake")
-        if type(second.get("refused")) is str:
-            raise HandshakeError(second["refused"][:1024])
         proof = second.get("proof")
         expected = self._proof(not self._dialer, self._nonce, self._other_nonce, self._other_hello)
         if type(proof) is not bytes or not hmac.compare_digest(proof, expected):

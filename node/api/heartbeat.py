@@ -55,7 +55,7 @@ class HeartbeatBody(Body):
 
 
 class HeldView(msgspec.Struct):
-    """A task the agent holds. The lease is null where the leader has not told."""
+    """A task the agent holds."""
 
     task_id: str
     attempt: int
@@ -143,7 +143,11 @@ def _shown(view: View, news: AgentNews, answer: BeatAnswer, now_ms: int) -> Hear
     left = {(lease.project, lease.task_id, lease.attempt): lease.remaining_ms for lease in answer.leases}
 
     def remaining(task: Task) -> int | None:
-        return left.get((task.project, task.task_id, task.attempt))
+        known = left.get((task.project, task.task_id, task.attempt))
+        if known is None and task.started_at is not None:
+            # Accepted after the leader answered: its lease began with its start, or a moment later.
+            return max(0, task.started_at + task.grant_ms - now_ms)
+        return known
 
     return Heartbeat(
         offers=[_offer(view, task, now_ms) for task in news.offers],

@@ -17,6 +17,7 @@ from node.api.usage import Usage, dollars
 from statemachine import task_queries, task_record
 from statemachine.limits import REPLY_BYTES_MAX
 from statemachine.task_record import Task
+from statemachine.task_states import TaskState
 
 _EMPTY_OBJECT = msgspec.Raw(b"{}")
 _EMPTY_LIST = msgspec.Raw(b"[]")
@@ -59,8 +60,8 @@ class TransitionView(msgspec.Struct, rename={"from_status": "from"}):
     """One line of a task's history."""
 
     at: str
-    from_status: str
-    to: str
+    from_status: TaskState
+    to: TaskState
     attempt: int
     agent_id: str | None
     reason: str | None
@@ -83,7 +84,7 @@ class TaskView(msgspec.Struct, kw_only=True):
     project: str
     queue: str
     type: str
-    status: str
+    status: TaskState
     title: str | None
     description: str | None
     payload: msgspec.Raw
@@ -129,7 +130,7 @@ class DependencyView(msgspec.Struct, omit_defaults=True):
     """What a dependency came to. `omitted`: its result is too large for this reply; read it where it is."""
 
     task_id: str
-    status: str
+    status: TaskState
     result: msgspec.Raw
     artifacts: msgspec.Raw
     omitted: bool = False
@@ -158,12 +159,13 @@ def task_view(view: View, task: Task, *, full: bool = True) -> TaskView:
 def _members(view: View, task: Task, full: bool) -> dict[str, Any]:
     whole = task_record.with_bodies(view, task) if full and task.bodies > 0 else task
     failure, backoff = task.failure, task.backoff
+    created_at = text(task.created_at)
     return {
         "task_id": task.task_id,
         "project": task.project,
         "queue": task.queue,
         "type": task.type,
-        "status": task.status.value,
+        "status": task.status,
         "title": task.title,
         "description": whole.description if full else None,
         "payload": raw(whole.payload) if full else NULL,
@@ -196,12 +198,12 @@ def _members(view: View, task: Task, full: bool) -> dict[str, Any]:
         "usage": Usage(task.usage[0], task.usage[1], dollars(task.usage[2])),
         "history": [
             TransitionView(
-                text(line.at), line.from_state.value, line.to_state.value, line.attempt, line.agent_id, line.reason
+                text(line.at), line.from_state, line.to_state, line.attempt, line.agent_id, line.reason
             )
             for line in task.history
         ],
-        "created_at": text(task.created_at),
-        "updated_at": text(task.updated_at),
+        "created_at": created_at,
+        "updated_at": created_at if task.updated_at == task.created_at else text(task.updated_at),
         "started_at": text_or_none(task.started_at),
         "completed_at": text_or_none(task.completed_at),
         "revision": task.revision,
@@ -226,11 +228,11 @@ def _dependencies(view: View, task: Task) -> list[DependencyView]:
     for other in task_queries.dependency_results(view, task):
         size = len(other.result or b"") + len(other.artifacts or b"")
         if size > left:
-            shown.append(DependencyView(other.task_id, other.status.value, NULL, _EMPTY_LIST, omitted=True))
+            shown.append(DependencyView(other.task_id, other.status, NULL, _EMPTY_LIST, omitted=True))
             continue
         left -= size
         artifacts = _EMPTY_LIST if other.artifacts is None else msgspec.Raw(other.artifacts)
-        shown.append(DependencyView(other.task_id, other.status.value, raw(other.result), artifacts))
+        shown.append(DependencyView(other.task_id, other.status, raw(other.result), artifacts))
     return shown
 
 

@@ -79,6 +79,11 @@ class ManualClock:
         heapq.heappush(self._timers, (when_s, next(self._order), timer))
         return timer
 
+    @property
+    def timers(self) -> int:
+        """How many calls are pending."""
+        return sum(not timer.cancelled for _, _, timer in self._timers)
+
     def step(self, until_s: float) -> bool:
         """Run the next timer due by `until_s` at its own time; False, and the time is `until_s`, when there is none."""
         while self._timers and self._timers[0][2].cancelled:

@@ -76,9 +76,9 @@ class Leadership:
             self._timers.wake()
 
     def _on_tick(self) -> None:
+        # While no majority confirms this leader the lease clock stands still, so nothing new is due; the duties that would
+        # propose look at that again.
         memory = self.memory
-        if not self.believable:
-            return
         for agent in expiry.silent(memory):
             self.want(agent, agent_record.OFFLINE)
         for agent in expiry.on_probation(memory, self._settings):

@@ -12,6 +12,8 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from cluster.replica import CallFailedError, NotCommittedError, Notice, Replica
 from node.duties import agent_news
 from node.duties.agent_news import AgentNews, NewsKey
@@ -89,6 +91,7 @@ class Polls:
         self._announce = Pump("announce", clock, self._announce_step, retry_ms=settings.retry_ms)
         self._ends = Pump("poll ends", clock, self._ends_step, retry_ms=settings.retry_ms)
         self._unsubscribe = replica.subscribe(self._on_notice)
+        self._telling: set[asyncio.Task[BeatAnswer]] = set()
         self._closed = False
         self.opened = 0
 
@@ -122,7 +125,8 @@ class Polls:
         try:
             answer = await self._wait(poll)
         except BaseException:
-            self._hang_up(poll)
+            # Whoever hung up renews nothing.
+            self._say(Beat(call.agent_id, call.epoch, closed=poll.number))
             raise
         finally:
             if self._open.get(call.agent_id) is poll:
@@ -142,6 +146,7 @@ class Polls:
     async def _wait(self, poll: _Poll) -> BeatAnswer:
         call = poll.call
         opened = Beat(call.agent_id, call.epoch, call.running, call.metrics, (poll.number, call.wait_ms))
+        opened_s = self._clock.monotonic_s()
         answer = await self._beat(call, opened)
         self.opened += 1
         timer: Timer | None = None
@@ -163,12 +168,17 @@ class Polls:
                 timer.cancel()
         if poll.superseded:
             return answer
+        waited_ms = round((self._clock.monotonic_s() - opened_s) * 1000)
+        if waited_ms <= self._settings.renewed_lately_ms:
+            # Leases were renewed a moment ago: the reply need not wait for the leader once more.
+            self._say(Beat(call.agent_id, call.epoch, call.running, closed=poll.number))
+            return _later(answer, waited_ms)
         closing = Beat(call.agent_id, call.epoch, call.running, closed=poll.number)
         try:
             return await self._beat(call, closing)
         except CallFailedError:
             # The news is true without the leader; leases were renewed at arrival.
-            return answer
+            return _later(answer, waited_ms)
 
     async def _beat(self, call: Call, beat: Beat) -> BeatAnswer:
         """The leader's answer; it may be behind this node by a moment, so its no is checked before it is believed."""
@@ -177,17 +187,20 @@ class Polls:
             await self._replica.read_barrier(self._settings.leader_call_ms / 1000)
             self._news(call)
             answer = await self._calls.beat(beat)
-        if answer.code == "not_found":
-            raise UnknownAgentError
         if answer.code:
-            raise StaleEpochError(answer.epoch)
+            raise CallFailedError("the leader does not know this agent yet")
         return answer
 
-    def _hang_up(self, poll: _Poll) -> None:
-        """Tell the leader, if it can be told, that nobody listens any more."""
-        beat = Beat(poll.call.agent_id, poll.call.epoch, closed=poll.number)
-        task = asyncio.ensure_future(self._calls.beat(beat))
-        task.add_done_callback(_ignore)
+    def _say(self, beat: Beat) -> None:
+        """Tell the leader, if it can be told, without waiting for its answer."""
+        task = asyncio.get_running_loop().create_task(self._calls.beat(beat))
+        self._telling.add(task)
+        task.add_done_callback(self._told_leader)
+
+    def _told_leader(self, task: asyncio.Task[BeatAnswer]) -> None:
+        self._telling.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     # --- news -------------------------------------------------------------------------------------------------------
 
@@ -289,6 +302,7 @@ class Polls:
             poll.end(NotCommittedError("shutting_down", "this node is stopping; ask another one"))
 
 
-def _ignore(task: asyncio.Future[BeatAnswer]) -> None:
-    if not task.cancelled():
-        task.exception()
+def _later(answer: BeatAnswer, passed_ms: int) -> BeatAnswer:
+    """An answer of some time ago: its leases have run on since."""
+    leases = [replace(lease, remaining_ms=max(0, lease.remaining_ms - passed_ms)) for lease in answer.leases]
+    return replace(answer, leases=tuple(leases))

@@ -31,6 +31,7 @@ class DutySettings:
     claim_slice_ms: int = 10_000
     poll_grace_ms: int = 2_000
     retell_ms: int = 1_000
+    renewed_lately_ms: int = 1_000
     claims_waiting_max: int = 20_000
     leader_call_ms: int = 2_000
     retry_ms: int = 100

@@ -33,6 +33,7 @@ class FailoverFigures:
 
 
 async def run(data_dir: Path, kills: int, say: Callable[[str], None]) -> FailoverFigures:
+    """Kill the leader `kills` times while tasks are created; then look for every acknowledged one."""
     cluster = LocalCluster(plan_free_nodes(free_ports(2 * NODES)), data_dir)
     async with Client(cluster.endpoints) as client:
         try:

@@ -48,6 +48,8 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Result:
+    """Medians of one load on both systems; `ratio` is Hive's rate over etcd's."""
+
     load: Load
     hive: Figures
     etcd: Figures | None
@@ -67,10 +69,12 @@ class Result:
 
 
 def task_body() -> dict[str, Any]:
+    """The task that is created again and again."""
     return {"type": "bench", "title": "benchmark", "payload": {"text": TEXT}}
 
 
 def compact(document: Any) -> str:
+    """JSON without spaces, as a client would send it."""
     return json.dumps(document, separators=(",", ":"))
 
 
@@ -160,6 +164,7 @@ class _Bench:
 
 
 def print_results(results: Sequence[Result]) -> None:
+    """One row for each load."""
     columns = (
         "LOAD", "CONN", "HIVE /s", "P50 MS", "P99 MS", "ERRORS", "ETCD /s", "P50 MS", "P99 MS", "ERRORS", "HIVE/ETCD",
     )  # fmt: skip

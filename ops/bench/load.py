@@ -38,6 +38,7 @@ class Shot:
 
 
 def fill(text: str, counter: int) -> str:
+    """`text` with its marks replaced by this counter."""
     number, key = f"{counter:0{COUNTER_DIGITS}d}", f"{counter % KEYS:0{KEY_DIGITS}d}"
     return text.replace("{n}", number).replace("{k}", key)
 
@@ -76,6 +77,7 @@ def _request(endpoint: str, shot: Shot, counter: int) -> bytes:
 
 
 def main() -> None:
+    """Fire as the arguments say; print the figures as JSON."""
     parser = argparse.ArgumentParser(prog="ops.bench.load", description="Fire one kind of request at one endpoint.")
     for name in ("--endpoint", "--shot"):
         parser.add_argument(name, required=True)

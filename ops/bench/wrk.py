@@ -70,6 +70,7 @@ def _quoted(text: str) -> str:
 
 
 def command(script_path: Path, endpoint: str, connections: int, seconds: float) -> list[str]:
+    """The command line of one run; whole seconds, for wrk knows no others."""
     threads = 1 if connections < 16 else 2
     duration = f"{max(1, round(seconds))}s"
     return [

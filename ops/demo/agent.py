@@ -30,6 +30,7 @@ IDS_PER_REQUEST = 50
 
 
 def main() -> None:
+    """The entry point of an agent's process."""
     options = _parse()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     # What Python thinks of the files' escapes is not this program's output.

@@ -33,6 +33,7 @@ def steps_session(run_id: str, agent_id: str) -> str:
 
 
 def agent_process(role: Role, run_id: str, root: Path, endpoints: list[str], log_dir: Path) -> ChildProcess:
+    """The process of one agent, not started yet; it works on files under `root`."""
     arguments = {
         "--agent-id": role.agent_id,
         "--run-id": run_id,

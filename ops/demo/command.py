@@ -15,7 +15,7 @@ from ops.demo.report import DemoReport, print_report
 from ops.demo.run import run_demo
 from ops.demo.source import SourceTree, find_sources
 from ops.demo.view import make_view
-from ops.edge import FAILED, UsageError, guarded
+from ops.edge import FAILED, INTERRUPTED, CommandError, UsageError, guarded
 from ops.interrupt import unless_stopped
 from ops.local_cluster import LocalCluster, plan_free_nodes
 from ops.output import print_json
@@ -25,6 +25,7 @@ RESTART_AFTER_S = 10.0
 
 
 def add_to(app: typer.Typer) -> None:
+    """Register the command."""
     app.command("demo")(demo)
 
 
@@ -45,13 +46,16 @@ def demo(
     if not tree.paths:
         raise UsageError(f"there is no Python file under {path}; name another folder")
     data_dir = Path(tempfile.mkdtemp(prefix="hive-demo-"))
-    good = False
+    unneeded = False
     try:
         report = asyncio.run(_run(tree, data_dir, restart_after_s, as_json=as_json))
-        good = report.good
+        unneeded = report.good
+    except CommandError as error:
+        unneeded = error.status == INTERRUPTED
+        raise
     finally:
         # What went wrong can be read in the logs.
-        if good and not keep:
+        if unneeded and not keep:
             shutil.rmtree(data_dir, ignore_errors=True)
         else:
             typer.echo(f"hive: data and logs are in {data_dir}", err=True)
@@ -59,7 +63,7 @@ def demo(
         print_json(report.to_json())
     else:
         print_report(report)
-    if not good:
+    if not report.good:
         raise typer.Exit(FAILED)
 
 

@@ -20,6 +20,8 @@ _BUILTINS = frozenset(name for name in dir(builtins) if not name.startswith("_")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
+    """What is wrong in which line (from 1; 0: in the file as a whole); `code` names the check."""
+
     line: int
     code: str
     message: str

@@ -22,6 +22,8 @@ class FunctionOutline:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
+    """A module's classes and functions at any depth, in the order of the text."""
+
     classes: tuple[str, ...]
     functions: tuple[FunctionOutline, ...]
 

@@ -16,8 +16,8 @@ NAMED_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class Rejoined:
-    """The killed leader after its restart: `catch_up_ms` from its start until it had everything, and how many tasks
-    differ there from the leader's (0)."""
+    """The killed leader after its restart: `catch_up_ms` from its start until it had what it missed;
+    `differences` is the number of tasks that are otherwise there than on the leader (0)."""
 
     node_id: str
     catch_up_ms: float
@@ -26,6 +26,8 @@ class Rejoined:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
+    """Everything the demonstration has to say; `good` decides the exit status."""
+
     files: int
     skipped: int
     verdict: Verdict
@@ -67,6 +69,7 @@ class DemoReport:
 
 
 def print_report(report: DemoReport) -> None:
+    """The report for people."""
     verdict, failover = report.verdict, report.failover
     print_fields(
         {

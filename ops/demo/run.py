@@ -16,9 +16,9 @@ from ops.demo.plan import batches, plan_tasks
 from ops.demo.progress import Progress
 from ops.demo.report import DemoReport, Rejoined
 from ops.demo.source import SourceTree
-from ops.demo.verify import count_events, count_tasks, differences, report_tally, wait_applied
+from ops.demo.verify import APPLIED_TIMEOUT_S, count_events, count_tasks, differences, report_tally, wait_applied
 from ops.demo.view import View
-from ops.edge import CommandError
+from ops.edge import CommandError, first_error
 from ops.failover import Failover, kill_leader
 from ops.local_cluster import POLL_S, LocalCluster
 from ops.process import ChildProcess, describe_exit
@@ -33,11 +33,11 @@ STOP_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """The leader's death and return. `returned_at` is monotonic."""
+    """The leader's death and return: `catch_up_ms` from its start until it had what was written before that."""
 
     failover: Failover
     killed_at_completed: int
-    returned_at: float
+    catch_up_ms: float
 
 
 class Demo:
@@ -57,6 +57,7 @@ class Demo:
         self._progress = Progress(total=len(self._tasks))
         self._watch = client.changes.watch()
         self._moved = asyncio.Event()
+        self._ended = False
         self._expected_down: set[str] = set()
         self._agents: list[ChildProcess] = []
 
@@ -71,7 +72,7 @@ class Demo:
                 for helper in helpers:
                     helper.cancel()
         except BaseExceptionGroup as errors:
-            raise _first(errors) from errors
+            raise first_error(errors) from errors
         finally:
             await self._watch.aclose()
             # Together and without regard for what they do: the counting is over.
@@ -134,22 +135,25 @@ class Demo:
             self._moved.set()
 
     async def _until_ended(self) -> None:
-        """Until every task is completed. Raises CommandError when nothing was for so long that nothing will be."""
-        while self._progress.completed < self._progress.total:
-            self._moved.clear()
-            before = self._progress.completed
-            try:
-                async with asyncio.timeout(STALL_S):
-                    while self._progress.completed == before:
-                        await self._moved.wait()
-                        self._moved.clear()
-            except TimeoutError:
-                done = f"{self._progress.completed} of {self._progress.total}"
-                raise CommandError(f"nothing was completed for {STALL_S:.0f} s; {done} tasks are") from None
+        """Until every task has ended somehow, or nothing moved for so long that nothing will."""
+        group = asyncio.create_task(self._client.groups.wait(self._run_id))
+        try:
+            while self._progress.completed < self._progress.total and not group.done():
+                self._moved.clear()
+                moved = asyncio.create_task(self._moved.wait())
+                done, _ = await asyncio.wait((moved, group), timeout=STALL_S, return_when=asyncio.FIRST_COMPLETED)
+                moved.cancel()
+                if not done:
+                    self._progress.note(f"nothing moved for {STALL_S:.0f} s; counting what there is")
+                    return
+        finally:
+            group.cancel()
+            await asyncio.gather(group, return_exceptions=True)
+            self._ended = True
 
     async def _crash(self) -> Crash:
         """SIGKILL for the leader at half of the work, and its restart."""
-        while self._progress.completed * 2 < self._progress.total:
+        while self._progress.completed * 2 < self._progress.total and not self._ended:
             await asyncio.sleep(POLL_S / 10)
         self._expected_down.update(self._cluster.nodes)
         at_completed = self._progress.completed
@@ -160,12 +164,16 @@ class Demo:
             f"SIGKILL for the leader {failover.killed}; writes again after {failover.failover_ms:.0f} ms"
         )
         await asyncio.sleep(restart_at - time.monotonic())
+        written = self._progress.revision
         returned_at = time.monotonic()
         await self._cluster.nodes[failover.killed].start()
         await self._cluster.wait_node_ready(self._client, failover.killed)
         self._expected_down.clear()
-        self._progress.note(f"{failover.killed} is back")
-        return Crash(failover, at_completed, returned_at)
+        async with Client([self._cluster.plans[failover.killed].endpoint]) as client:
+            await client.cluster.status(min_revision=written, timeout_s=APPLIED_TIMEOUT_S)
+        catch_up_ms = (time.monotonic() - returned_at) * 1000
+        self._progress.note(f"{failover.killed} is back and has everything after {catch_up_ms:.0f} ms")
+        return Crash(failover, at_completed, catch_up_ms)
 
     async def _verify(self, crash: Crash, elapsed_s: float) -> DemoReport:
         self._progress.phase = "counting"
@@ -180,7 +188,6 @@ class Demo:
         killed = crash.failover.killed
         async with Client([self._cluster.plans[killed].endpoint]) as client:
             differing = await differences(client, self._run_id, self._ledger, revision)
-        catch_up_ms = (time.monotonic() - crash.returned_at) * 1000
         leader = await self._cluster.wait_leader(self._client)
         self._progress.phase = "done"
         return DemoReport(
@@ -190,7 +197,7 @@ class Demo:
             events_written=events,
             killed_at_completed=crash.killed_at_completed,
             failover=crash.failover,
-            rejoined=Rejoined(killed, catch_up_ms, differing),
+            rejoined=Rejoined(killed, crash.catch_up_ms, differing),
             leader_after=leader.node_id,
             term_after=leader.term,
             elapsed_s=elapsed_s,
@@ -230,14 +237,6 @@ class Demo:
                 raise CommandError(
                     f"{process.name} stopped by itself ({describe_exit(process.status)}): {process.last_line()}"
                 )
-
-
-def _first(errors: BaseExceptionGroup) -> BaseException:
-    """The one error that made the others: a task group cancels the rest."""
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def run_demo(tree: SourceTree, cluster: LocalCluster, view: View, restart_after_s: float) -> DemoReport:

@@ -13,6 +13,8 @@ MOST_COMPLEX_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class ComplexFunction:
+    """A function, where it is, and its McCabe complexity."""
+
     path: str
     name: str
     line: int
@@ -48,6 +50,7 @@ class Tally:
 
 
 def merge(tallies: Iterable[Tally]) -> Tally:
+    """One tally of all; the order does not matter, and merging merged ones gives the same."""
     parts = list(tallies)
     findings: Counter[str] = Counter()
     for part in parts:

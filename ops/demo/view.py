@@ -75,6 +75,8 @@ class LineView:
 
 
 class PanelView:
+    """A panel that is redrawn in place."""
+
     def __init__(self) -> None:
         self._live = Live(console=Console(), auto_refresh=False, transient=False)
 

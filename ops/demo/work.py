@@ -31,6 +31,7 @@ class SourceGoneError(Exception):
 
 
 def outline_file(root: Path, path: str) -> Work:
+    """Classes, functions and their complexity. Raises SourceGoneError."""
     source = _read(root, path)
     if source.tree is None:
         return Work(Tally(outlined=1, unparsable=1), {"path": path, "error": source.error})
@@ -53,6 +54,7 @@ def outline_file(root: Path, path: str) -> Work:
 
 
 def lint_file(root: Path, path: str) -> Work:
+    """Findings. Raises SourceGoneError."""
     findings = lint(_read(root, path))
     counts = Counter(finding.code for finding in findings)
     details = {"path": path, "findings": [[f.line, f.code, _clip(f.message)] for f in findings[:DETAILS_MAX]]}

@@ -144,6 +144,21 @@ async def test_without_read_your_writes_any_state_will_do() -> None:
 
 
 @async_test
+async def test_questions_about_the_server_carry_no_options_of_reads() -> None:
+    wire = ScriptedWire(ok(headers={"Hive-Revision": "41"}))
+    client = Client(URLS, wire=wire, clock=EagerClock(), timeout_s=2)
+    await client.tasks.create(title="x")
+    await client.cluster.info()
+    await client.cluster.openapi()
+    await client.cluster.status()
+    assert [request.target for _, request in wire.sent][1:] == [
+        "/api",
+        "/api/openapi.json",
+        "/api/status/cluster?timeout_ms=2000",
+    ]
+
+
+@async_test
 async def test_the_token_is_sent_and_not_shown() -> None:
     wire = ScriptedWire(ok())
     client = Client(URLS, wire=wire, clock=EagerClock(), token="hive_secret")

@@ -75,12 +75,24 @@ def test_a_lease_counts_from_when_it_was_sent_and_never_shrinks() -> None:
     clock = ManualClock(100)
     lease = Lease(clock, sent_at=100, lease_ms=60_000)
     assert lease.stop_at == 158
+    clock.advance(20)
     lease.extend(sent_at=110, remaining_ms=60_000)
     lease.extend(sent_at=105, remaining_ms=60_000)
     assert lease.stop_at == 168
     lease.extend(sent_at=120, remaining_ms=None)
     assert lease.stop_at == 178
     assert Lease(clock, sent_at=100, lease_ms=1000).stop_at == pytest.approx(100.8)
+
+
+def test_what_is_left_at_the_end_of_a_long_poll_is_not_counted_from_its_beginning() -> None:
+    clock = ManualClock(100)
+    lease = Lease(clock, sent_at=100, lease_ms=60_000)
+    clock.advance(30)  # sent at 110, renewed then, answered now
+    lease.extend(sent_at=110, remaining_ms=40_000)
+    assert lease.stop_at == 168
+    # Less than a renewal on arrival would have left: it was not renewed, and only what is said counts.
+    lease.extend(sent_at=128, remaining_ms=45_000)
+    assert lease.stop_at == 171
 
 
 def test_an_error_says_everything_in_one_line() -> None:

@@ -124,6 +124,16 @@ async def test_a_restored_cluster_is_never_taken_for_the_old_one() -> None:
 
 
 @async_test
+async def test_a_node_that_shuts_down_says_so_in_the_stream_and_another_goes_on() -> None:
+    goodbye = {"code": "shutting_down", "status": 503, "retry": "safe", "detail": "the node is stopping"}
+    watch, _ = watch_on(ScriptedStream(hello(9), sse("shutting_down", goodbye)), ScriptedStream(hello(9), message(10)))
+    assert await take(watch, 1) == [10]
+    forbidden = {"code": "forbidden", "status": 403, "retry": "no"}
+    watch, _ = watch_on(ScriptedStream(hello(9), sse("forbidden", forbidden)))
+    await raised(anext(watch), Forbidden)
+
+
+@async_test
 async def test_what_no_retry_can_mend_is_raised() -> None:
     refusal = {"code": "forbidden", "status": 403, "retry": "no", "permission": "watch"}
     watch, _ = watch_on(ScriptedStream([json.dumps(refusal).encode()], status=403))

@@ -163,6 +163,9 @@ async def test_a_result_that_is_not_json_or_is_refused_fails_the_task_for_good()
         bench.fake.faults.refuse("too_large", "/complete", limit_name="result_bytes_max", limit_bytes=262144)
         await bench.client.tasks.create(task_id="t2")
         await until(lambda: bench.status("t2") == "failed")
+        bench.fake.faults.refuse("not_found", "/complete")  # an event for a session that does not exist, say
+        await bench.client.tasks.create(task_id="t3")
+        await until(lambda: bench.status("t3") == "failed")
         failures = [bench.fake.task(name).failure for name in ("t1", "t2")]
         assert failures[0] is not None
         assert failures[1] is not None
@@ -320,7 +323,8 @@ async def test_an_operators_drain_lets_work_finish_brings_none_and_can_be_lifted
         held.go.clear()
         await bench.client.agents.undrain("a1")
         await bench.advance(60)
-        assert bench.status("t2") == "running", "the drain's own time limit is void with it"
+        task = bench.fake.task("t2")
+        assert (task.status, task.attempt) == ("running", 1), "the drain's own time limit is void with it"
         held.go.set()
         await until(lambda: bench.status("t2") == "completed")
 
@@ -626,6 +630,23 @@ async def test_the_next_attempt_gets_the_checkpoint_of_the_last() -> None:
         await bench.advance(3)
         await until(lambda: bench.status() == "completed")
         assert checkpoints == [None, {"line": 7}]
+
+
+@async_test
+async def test_an_agent_of_two_projects_keeps_tasks_of_one_id_apart() -> None:
+    held = Held()
+    async with Bench(max_concurrent=2, projects=["*"]).at_work(held) as bench:
+        other = bench.client.in_project("p2")
+        await bench.client.tasks.create(task_id="t1")
+        await other.tasks.create(task_id="t1")
+        await until(lambda: len(held.contexts) == 2)
+        await other.tasks.cancel("t1")
+        await until(lambda: held.cancelled == 1)
+        stopped = [context.task.project for context in held.contexts if context.stop_reason is not None]
+        assert stopped == ["p2"]
+        held.go.set()
+        await until(lambda: bench.status() == "completed")
+        assert bench.fake.task("t1", "p2").status == "cancelled"
 
 
 @async_test

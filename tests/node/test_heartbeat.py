@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from node.duties.frames import frame
+from statemachine.commands import ClaimTasks
 from tests.node.fleet_http import FleetNode, with_fleet
 from tests.node.harness import until
 
@@ -64,6 +66,19 @@ def test_offers_repeat_until_accepted() -> None:
         assert answer["held"] == [
             {"task_id": "t1", "attempt": 1, "status": "running", "lease_remaining_ms": 60_000, "project": "default"}
         ]
+
+    with_fleet(step)
+
+
+def test_listing_an_offer_as_running_does_not_prolong_it() -> None:
+    async def step(node: FleetNode) -> None:
+        epoch = await node.register("a1")
+        await node.poll("a1", epoch)
+        await node.submit("t1")
+        for _ in range(3):
+            await node.advance(2)
+            await node.beat("a1", epoch, running=[{"task_id": "t1", "attempt": 1}])
+        assert (await node.task("t1"))["status"] == "pending"
 
     with_fleet(step)
 
@@ -138,6 +153,9 @@ def test_drain_ends_the_poll_and_stops_work() -> None:
         assert (await poll)["drain"] is True
         await node.submit("t1")
         quiet = await node.poll("a1", epoch)
+        index = node.replica.index
+        await node.advance(3)
+        assert node.replica.index == index, "nothing is even tried"
         assert (await node.task("t1"))["status"] == "pending"
         assert await node.claim("a1", epoch) == []
         back = await node.ask("DELETE", "/api/agents/a1/drain")
@@ -342,9 +360,10 @@ def test_new_leader_expires_nothing_early() -> None:
         node.replica.lead()
         assert (await node.task("t1"))["status"] == "running"
         await node.advance(9.5)
+        await node.advance(0.8)
         assert (await node.task("t1"))["status"] == "running", "a fresh full term, and one fallback time"
         assert (await node.get("/api/agents/a1")).json["status"] == "online"
-        await node.advance(2)
+        await node.advance(1)
         assert (await node.task("t1"))["failure"]["reason"] == "lease_lost"
 
     with_fleet(step)
@@ -436,5 +455,60 @@ def test_client_that_hangs_up_gets_no_offers() -> None:
         await until(lambda: not node.leadership.memory.fleet.anyone_listening)
         await node.submit("t1")
         assert (await node.task("t1"))["status"] == "pending"
+
+    with_fleet(step)
+
+
+def test_who_hangs_up_renews_nothing() -> None:
+    async def step(node: FleetNode) -> None:
+        epoch = await node.register("a1", max_concurrent=2)
+        await node.submit("t1", lease_ms=10_000, max_attempts=1)
+        await node.claim("a1", epoch)
+        poll = await node.poll("a1", epoch, running=[{"task_id": "t1", "attempt": 1}])
+        await node.advance(8)
+        poll.cancel()
+        await until(lambda: not node.leadership.memory.fleet.anyone_listening)
+        await node.advance(3)
+        assert (await node.task("t1"))["status"] == "failed"
+
+    with_fleet(step)
+
+
+def test_node_that_is_behind_asks_before_it_says_lost() -> None:
+    async def step(node: FleetNode) -> None:
+        epoch = await node.register("a1")
+        await node.submit("t1")
+        asked = 0
+
+        async def barrier(timeout_s: float) -> None:
+            """What the leader has committed arrives here."""
+            nonlocal asked
+            asked += 1
+            node.replica.apply([frame(ClaimTasks("a1", epoch, ("t1",), named=True), "default")])
+
+        node.replica.read_barrier = barrier  # type: ignore[method-assign]  # a follower that catches up when asked
+        answer = await node.beat("a1", epoch, running=[{"task_id": "t1", "attempt": 1}])
+        assert (answer["lost"], asked) == ([], 1)
+        assert answer["held"][0]["task_id"] == "t1"
+
+    with_fleet(step)
+
+
+def test_misses_in_a_row_count() -> None:
+    async def step(node: FleetNode) -> None:
+        epoch = await node.register("a1")
+        for number in range(5):
+            await node.submit(f"t{number}")
+            poll = await node.poll("a1", epoch)
+            (offer,) = (await poll)["offers"]
+            if number == 2:
+                await node.verb("accept", offer["task_id"], "a1", offer["attempt"])
+                await node.verb("complete", offer["task_id"], "a1", offer["attempt"])
+            else:
+                await node.advance(31)
+        assert (await node.get("/api/agents/a1")).json["status"] == "offline"
+        agent = node.leadership.memory.fleet.get("a1")
+        assert agent is not None
+        assert agent.offers_missed == 2
 
     with_fleet(step)

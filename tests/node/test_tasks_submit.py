@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from node.duties.frames import frame
+from node.duties.messages import ClaimReply, ClaimRequest
+from statemachine.commands import ClaimTasks
 from tests.node.fleet_http import FleetNode, with_fleet
 from tests.node.harness import until
 
@@ -151,6 +154,33 @@ def test_claim_repeated_under_its_key_gets_the_same() -> None:
         assert first.json["items"][0]["task_id"] == "t0"
         assert (await node.task("t1"))["status"] == "pending"
         assert not node.leadership.memory.pending.get(("default", "t1")).reserved  # type: ignore[union-attr]  # it is pending
+
+    with_fleet(step)
+
+
+def test_claim_whose_task_went_elsewhere_tries_again_and_can_be_repeated() -> None:
+    async def step(node: FleetNode) -> None:
+        epochs = {name: await node.register(name) for name in ("a1", "a2")}
+        for name in ("t1", "t2"):
+            await node.submit(name)
+        claim, calls = node.duties.calls.claim, 0
+
+        async def slow(request: ClaimRequest) -> ClaimReply:
+            """Between the leader's choice and the claim, somebody takes the task by name."""
+            nonlocal calls
+            calls += 1
+            reply = await claim(request)
+            if calls == 1:
+                node.replica.apply([frame(ClaimTasks("a2", epochs["a2"], ("t1",), named=True), "default")])
+            return reply
+
+        node.duties.calls.claim = slow  # type: ignore[method-assign]  # a slow network
+        body, headers = {"agent_id": "a1", "epoch": epochs["a1"]}, {"Idempotency-Key": "k"}
+        first = await node.post("/api/tasks/claim", body, headers=headers)
+        assert [grant["task_id"] for grant in first.json["items"]] == ["t2"]
+        again = await node.post("/api/tasks/claim", body, headers=headers)
+        assert [grant["task_id"] for grant in again.json["items"]] == ["t2"]
+        assert calls == 2
 
     with_fleet(step)
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import typer
 from hive_client.errors import Conflict, NoLeader, OutcomeUnknown
 
 from ops.edge import CommandError, explain, guarded
 from tests.ops.command_line import hive
+from tests.ops.local import LIMIT_S
 
 COMMANDS = [
     ["dev"], ["demo"], ["status"], ["members"], ["transfer-leadership"], ["snapshot"], ["watch"],
@@ -38,6 +42,7 @@ def test_version() -> None:
     ("error", "status", "said"),
     [
         (CommandError("a\nb"), 1, "hive: a b\n"),
+        (ExceptionGroup("tasks", [ExceptionGroup("inner", [CommandError("deep", 2)])]), 2, "hive: deep\n"),
         (NoLeader("no majority", status=503), 1, "a majority of the nodes must be up"),
         (OutcomeUnknown("cut", idempotency_key="k1"), 1, "--idempotency-key k1"),
     ],
@@ -65,6 +70,25 @@ def test_ctrl_c_is_130() -> None:
     with pytest.raises(typer.Exit) as left:
         interrupted()
     assert left.value.exit_code == 130
+
+
+def test_a_bug_is_not_hidden() -> None:
+    @guarded
+    def broken() -> None:
+        raise ExceptionGroup("tasks", [ZeroDivisionError()])
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+
+
+@pytest.mark.process
+def test_hive_node_is_the_node_itself() -> None:
+    command = [sys.executable, "-P", "-c", "from ops.cli import main; main()", "node", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.returncode == 0
+    assert "--cluster-secret-file" in done.stdout
+    wrong = subprocess.run([*command[:-1], "--nonsense", "x"], capture_output=True, timeout=LIMIT_S, check=False)
+    assert wrong.returncode == 2
 
 
 def test_an_error_without_a_way_out_stands_alone() -> None:

@@ -10,7 +10,8 @@ def test_create_sends_every_option() -> None:
         first = await stage.document("task", "create", "--task-id", "first")
         assert first["task_id"] == "first"
         words = [
-            "task", "create", "--task-id", "t1", "--type", "review", "--title", "Read it", "--payload", '{"path": "a.py"}',
+            "task", "create", "--task-id", "t1", "--type", "review", "--title", "Read it",
+            "--payload", '{"path": "a.py"}',
             "--priority", "high", "--requires", "python:0.7", "--requires", "git", "--depends-on", "first",
             "--label", "team=core", "--queue", "slow", "--group", "g1", "--session", "s1", "--max-attempts", "7",
             "--unique-key", "k1",

@@ -38,7 +38,8 @@ class Told:
         for label, receipt in self.acknowledged.items():
             if found.get(label) != [receipt]:
                 broken.append(f"{label}: acknowledged as {receipt}, found {found.get(label, 'nowhere')}")
-        broken += [f"{label}: called not happened, found {found[label]}" for label in self.not_happened if label in found]
+        for label in self.not_happened & found.keys():
+            broken.append(f"{label}: called not happened, found {found[label]}")
         for label in self.unknown:
             if len(found.get(label, ())) > 1:
                 broken.append(f"{label}: unknown, found {found[label]}")

@@ -1,6 +1,6 @@
 """Loopback ports for nodes that come back on the same port.
 
-Below the range the kernel takes outgoing ports from: while a node is down, nobody else's connection may sit on its port.
+Below the range the kernel takes outgoing ports from: while a node is down, no connection of others may get its port.
 Each parallel test worker draws from a slice of its own.
 """
 
@@ -26,7 +26,7 @@ def node_ports(count: int) -> list[int]:
     first = FIRST + int(worker) % SLICES * width
     candidates = [port for port in range(first, first + width) if port not in _given]
     random.shuffle(candidates)
-    found = []
+    found: list[int] = []
     for port in candidates:
         if len(found) == count:
             break

@@ -30,6 +30,10 @@ class Stage:
     def endpoint(self, node_id: str) -> str:
         return self.cluster.plans[node_id].endpoint
 
+    def client_of(self, node_id: str) -> Client:
+        """A client that knows only this node; for use as `async with`."""
+        return Client(self.endpoint(node_id))
+
     def directory(self, node_id: str) -> Path:
         return self.data_dir / node_id
 

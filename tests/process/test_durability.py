@@ -10,7 +10,7 @@ import pytest
 
 from ops.failover import kill_leader
 from tests.process.ledger import events_found, tasks_found
-from tests.process.running import async_test
+from tests.process.running import async_test, show
 from tests.process.stage import Stage, cluster_of
 from tests.process.writers import Writers, writing
 
@@ -49,13 +49,13 @@ async def kill_one_after_another(stage: Stage, writers: Writers) -> list[float]:
     return failovers_ms
 
 
-def show(failovers_ms: list[float], writers: Writers) -> None:
+def show_figures(failovers_ms: list[float], writers: Writers) -> None:
     figures = ", ".join(f"{ms:.0f}" for ms in failovers_ms)
-    print(f"\nSIGKILL of the leader to the next acknowledged write: {figures} ms; "
-          f"median {statistics.median(failovers_ms):.0f} ms")  # fmt: skip
+    median = f"{statistics.median(failovers_ms):.0f}"
+    show(f"SIGKILL of the leader to the next acknowledged write: {figures} ms; median {median} ms")
     for name, told in (("events", writers.events), ("tasks", writers.tasks)):
-        print(f"{name}: {len(told.acknowledged)} acknowledged, {len(told.not_happened)} not happened, "
-              f"{len(told.unknown)} unknown")  # fmt: skip
+        counts = f"{len(told.acknowledged)} acknowledged, {len(told.not_happened)} not happened"
+        show(f"{name}: {counts}, {len(told.unknown)} unknown")
 
 
 @async_test(limit_s=900 if FULL else 120)
@@ -69,7 +69,7 @@ async def test_no_acknowledged_write_is_lost_whoever_is_killed(tmp_path: Path) -
             await stage.kill(*stage.node_ids)
             await stage.start(*stage.node_ids)
             await load(writers)
-        show(failovers_ms, writers)
+        show_figures(failovers_ms, writers)
         assert max(failovers_ms) < FAILOVER_MS_MAX
         assert writers.events.broken_promises(await events_found(stage.client, TARGET)) == []
         assert writers.tasks.broken_promises(await tasks_found(stage.client, TARGET)) == []

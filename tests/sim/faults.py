@@ -21,6 +21,7 @@ class Faults:
         self._pause_s = pause_s
         self._stop_s = stop_s
         self._repaired = False
+        self._wrong_clock = rng.choice(sim.members)
         self.emptied: Member | None = None
 
     def begin(self) -> None:
@@ -109,8 +110,9 @@ class Faults:
     def empty(self) -> None:
         """Somebody empties the data directory of a node, starts it so, and later brings the old one back."""
         member = self._someone()
-        if self.emptied is not None:
-            return
+        others = [other for other in self._sim.members if other is not member]
+        if self.emptied is not None or not all(member.node_id in other.kept.journal_ids for other in others):
+            return  # who has not met it yet would take the empty one for the true one
         self.emptied = member
         member.crash(power=False)
         before = member.empty()
@@ -136,9 +138,10 @@ class Faults:
         member.note("its disk stalls")
 
     def clock(self) -> None:
-        """The wall clock of one node jumps, and is set right later; never two at a time."""
-        member = self._someone()
-        if all(other.clock.offset_ms == 0 for other in self._sim.members):
+        """The wall clock of one node jumps, and is set right later. Always the same node: of two that were wrong a short
+        while ago nobody knows that they are right again."""
+        member = self._wrong_clock
+        if member.clock.offset_ms == 0:
             member.clock.offset_ms = self._rng.choice((-3_600_000, -900, 900, 3_600_000))
             member.note(f"its clock jumps by {member.clock.offset_ms} ms")
 
@@ -216,6 +219,7 @@ class Faults:
         self._repaired = True
         self._sim.note("all", "faults end")
         hub = self._sim.hub
+        hub.delays.calm = True
         hub.heal(set(hub.cut))
         for member in self._sim.members:
             member.clock.offset_ms = 0

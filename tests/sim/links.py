@@ -24,16 +24,17 @@ _HANDSHAKE_S = 1.0
 
 
 class Delays:
-    """How long packets take; rarely much longer."""
+    """How long packets take; rarely much longer, until it is `calm`."""
 
     def __init__(self, rng: Random, typical_s: float) -> None:
         self._rng = rng
         self._typical_s = typical_s
+        self.calm = False
 
     def next_s(self) -> float:
         """Of one packet."""
         delay_s = self._typical_s * (0.5 + self._rng.random())
-        return delay_s * 20 if self._rng.random() < 0.01 else delay_s
+        return delay_s * 20 if not self.calm and self._rng.random() < 0.01 else delay_s
 
 
 class Hub:

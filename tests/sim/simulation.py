@@ -142,6 +142,9 @@ class Simulation:
         self.hub.heal(pairs)
         self.note("network", f"{away.node_id} is back")
         self._until(self.scheduler.now_s + _CALM_S)
+        self.scheduler.run_until(self.scheduler.now_s + _SETTLE_S, lambda: self.checks.failed or self._equal())
+        if not self._equal():
+            self.checks.violated(away.node_id, f"stuck: has not caught up {_SETTLE_S} s after it came back")
         if leader.core.engine.term != term:
             self.checks.violated(away.node_id, f"deposed the healthy leader {leader.node_id} when it came back")
 

@@ -58,6 +58,10 @@ class Agent(Record):
     projects: list[str] = field(default_factory=list)
     max_concurrent: int = 1
     instance_id: str | None = None
+    draining: bool = False
+    completed: int = 0
+    failed: int = 0
+    learned_proficiency: float | None = None
     current_tasks: list[Any] = field(default_factory=list)
     free_slots: int | None = None
     last_seen: datetime | None = None
@@ -83,6 +87,7 @@ class Held(Record):
     attempt: int = 0
     status: str = ""
     lease_remaining_ms: int | None = None
+    project: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,7 @@ class Cancel(Record):
     task_id: str = ""
     attempt: int = 0
     reason: str = ""
+    project: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +107,7 @@ class Lost(Record):
     task_id: str = ""
     attempt: int = 0
     current: Any = None
+    project: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

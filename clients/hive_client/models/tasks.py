@@ -88,12 +88,13 @@ class Usage(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Dependency(Record):
-    """A task that this one waited for, with what it left behind."""
+    """A task that this one waited for, with what it left behind. ``omitted``: too large to come along; read it."""
 
     task_id: str = ""
     status: str = ""
     result: Any = None
     artifacts: list[Any] = field(default_factory=list)
+    omitted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,10 @@ class TaskState:
     def ended(self) -> bool:
         return self.status in ENDED
 
+    def named(self) -> dict[str, Any]:
+        """How a heartbeat names this attempt."""
+        return {"project": self.project, "task_id": self.task_id, "attempt": self.attempt}
+
     def current(self) -> dict[str, Any]:
         return {
             "status": self.status,

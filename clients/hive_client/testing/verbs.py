@@ -220,13 +220,12 @@ class Verbs:
     def _reply(self, agent: AgentState, running: Sequence[Body]) -> dict[str, Any]:
         held = self._queue.held_by(agent.agent_id)
         cancelled = [t for t in held if t.status == "cancelled"]
-        known = {(t.task_id, t.attempt) for t in held}
-        lost = [item for item in running if (item.get("task_id"), item.get("attempt")) not in known]
+        lost = [item for item in running if not any(_is(task, item) for task in held)]
         return {
             **self._empty(),
             "offers": [self._queue.grant(t) for t in held if t.status == "assigned"],
-            "held": [{**self._lease(t), "status": t.status} for t in held if t.status in HELD],
-            "cancel": [{"task_id": t.task_id, "attempt": t.attempt, "reason": "cancelled"} for t in cancelled],
+            "held": [{**self._lease(t), "status": t.status, "project": t.project} for t in held if t.status in HELD],
+            "cancel": [{**t.named(), "reason": "cancelled"} for t in cancelled],
             "lost": [{"task_id": i.get("task_id"), "attempt": i.get("attempt"), "current": None} for i in lost],
             "drain": agent.draining,
         }
@@ -240,9 +239,14 @@ class Verbs:
     def _renew_listed(self, agent_id: str, running: Sequence[Body]) -> None:
         for task in self._queue.held_by(agent_id):
             for item in running:
-                if (item.get("task_id"), item.get("attempt")) == (task.task_id, task.attempt):
+                if _is(task, item):
                     self._extend(task)
                     task.progress = item.get("progress") or task.progress
+
+
+def _is(task: TaskState, item: Body) -> bool:
+    """Whether an item of ``running`` names this attempt."""
+    return all(item.get(name, value) == value for name, value in task.named().items())
 
 
 def check_fence(queue: TaskQueue, roster: Roster, project: str, fence: str) -> None:

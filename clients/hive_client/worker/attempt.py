@@ -64,8 +64,9 @@ class Attempt:
         self.decided = asyncio.Event()
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.grant.task_id, self.grant.attempt
+    def key(self) -> tuple[str, str, int]:
+        """An agent of several projects may meet one task id in two of them."""
+        return self.grant.project, self.grant.task_id, self.grant.attempt
 
     @property
     def held(self) -> bool:
@@ -76,7 +77,7 @@ class Attempt:
         """Stop the handler (or its report) now. Idempotent; the first reason stays."""
         if self.context.stop_reason is not None:
             return
-        _log.warning("task %s attempt %d: stopped, %s", *self.key, reason)
+        _log.warning("project %s task %s attempt %d: stopped, %s", *self.key, reason)
         self.context.stop(reason)
         self._thread_cancelled.set()
         if self._work is not None:
@@ -114,7 +115,7 @@ class Attempt:
             )
         except HiveError as error:
             # Nothing was started: the offer comes again, or goes to another agent.
-            _log.info("task %s attempt %d: not accepted: %s", *self.key, error)
+            _log.info("project %s task %s attempt %d: not accepted: %s", *self.key, error)
             return False
         lease_ms = granted.lease_remaining_ms
         if lease_ms is None:
@@ -153,7 +154,7 @@ class Attempt:
             return outcome_of_error(error)
         except Exception as error:  # noqa: BLE001 - the edge to foreign code: whatever a handler raises fails the task
             if self.context.stop_reason is None:
-                _log.warning("task %s attempt %d: handler failed", *self.key, exc_info=error)
+                _log.warning("project %s task %s attempt %d: handler failed", *self.key, exc_info=error)
             return outcome_of_error(error)
         return outcome_of_value(value)
 

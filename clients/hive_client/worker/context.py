@@ -63,7 +63,7 @@ class TaskContext:
 
     @property
     def dependencies(self) -> dict[str, Dependency]:
-        """The tasks this one waited for, by id, with their results."""
+        """The tasks this one waited for, by id, with their results (``omitted`` ones are to be read by ``client``)."""
         return {dependency.task_id: dependency for dependency in self.task.dependencies}
 
     @property

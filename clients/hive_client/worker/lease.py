@@ -10,6 +10,8 @@ from hive_client.clock import Clock
 
 # Time to stop the handler before the lease is over: a fifth of the lease, but no more than this.
 MARGIN_MAX_S = 2.0
+# The server tells whole milliseconds.
+ROUNDING_S = 0.01
 
 
 class Lease:
@@ -26,8 +28,15 @@ class Lease:
         return self._ends_at - min(MARGIN_MAX_S, self.lease_ms / 5000)
 
     def extend(self, sent_at: float, remaining_ms: int | None) -> None:
-        """A reply to the request sent at ``sent_at`` says how much is left; replies may come out of order."""
-        remaining_s = (self.lease_ms if remaining_ms is None else remaining_ms) / 1000
+        """The reply, just in, to the request sent at ``sent_at`` says how much is left; replies may come out of order.
+
+        A heartbeat renews in full when it arrives, and a long poll is answered later, when less is left. When in that
+        while is not known here; so the full lease counts from sending, if what is left now allows for it.
+        """
+        lease_s = self.lease_ms / 1000
+        remaining_s = lease_s if remaining_ms is None else remaining_ms / 1000
+        if self._clock.monotonic() + remaining_s >= sent_at + lease_s - ROUNDING_S:
+            remaining_s = max(remaining_s, lease_s)
         self._ends_at = max(self._ends_at, sent_at + remaining_s)
 
     async def run_out(self) -> None:

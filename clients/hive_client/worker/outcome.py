@@ -8,8 +8,8 @@ from typing import Any
 from hive_client.calls import encode
 from hive_client.worker.handlers import Completion, NonRetryable, Reject
 
-# The server keeps messages short; a traceback belongs into the log of the worker.
-MESSAGE_CHARS_MAX = 2000
+# The server takes 4,096 bytes, and a character has up to four; a traceback belongs into the log of the worker.
+MESSAGE_CHARS_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,9 @@ class Pulse:
         if heartbeat.heartbeat_interval_ms:
             self.interval_ms = heartbeat.heartbeat_interval_ms
         news = await self._listener.heard(heartbeat, sent_at)
-        if wait_ms == 0:
+        if wait_ms == 0 and self._listener.wants_offers():
+            self._idle_rounds = 0  # the drain was lifted
+        elif wait_ms == 0:
             # Draining: a closed poll brings no offers, and leases want renewing all the same.
             await self._pause(self._wait_ms() / 1000)
         elif news or clock.monotonic() - sent_at >= wait_ms / 2000:

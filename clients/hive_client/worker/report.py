@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from hive_client.client import Client
-from hive_client.errors import Fenced, HiveError, NotFound, OutcomeUnknown, Refused, Unavailable
+from hive_client.errors import Fenced, HiveError, OutcomeUnknown, Refused, Unavailable
 from hive_client.idempotency import uuid7
 from hive_client.models.tasks import Grant
 from hive_client.worker.handlers import Completion
@@ -26,10 +26,10 @@ class Report:
         self._epoch = epoch
 
     async def ended(self, outcome: Completion | Failed) -> None:
-        """Complete or fail. A result that the server refuses (too large, say) becomes a failure that says so."""
+        """Complete or fail. A result that is refused (too large, an unknown session) becomes a failure that says so."""
         try:
             await self._until_decided(outcome)
-        except (Fenced, NotFound) as error:
+        except Fenced as error:
             _log.warning("task %s attempt %d: its end came too late: %s", *self._name, error)
         except Refused as error:
             if isinstance(outcome, Failed):

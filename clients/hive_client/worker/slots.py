@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from hive_client.client import Client
-from hive_client.models.agents import Held
+from hive_client.models.agents import Cancel, Held, Lost
 from hive_client.models.tasks import Grant
 from hive_client.worker.attempt import Attempt
 from hive_client.worker.context import Stop
@@ -42,7 +42,7 @@ class Slots:
         self._on_idle = on_idle
         self.max_concurrent = max_concurrent
         self.epoch = 0
-        self._attempts: dict[tuple[str, int], Attempt] = {}
+        self._attempts: dict[tuple[str, str, int], Attempt] = {}
         self._steps: set[asyncio.Task[None]] = set()
         self._executor: ThreadPoolExecutor | None = None
         self._freed = asyncio.Event()
@@ -58,13 +58,13 @@ class Slots:
         return min((a.lease.lease_ms for a in self._attempts.values() if a.lease is not None), default=None)
 
     def extend(self, held: Held, sent_at: float) -> None:
-        attempt = self._attempts.get((held.task_id, held.attempt))
+        attempt = self._find(held)
         if attempt is not None and attempt.lease is not None:
             attempt.lease.extend(sent_at, held.lease_remaining_ms)
 
     def consider(self, grant: Grant, *, wanted: bool) -> Attempt | None:
         """Take the offer, or decline it; the new attempt, or None if it is known already or was declined."""
-        if (grant.task_id, grant.attempt) in self._attempts:
+        if (grant.project, grant.task_id, grant.attempt) in self._attempts:
             return None
         handler = self._handlers.find(grant.type)
         if handler is None or not wanted or len(self) >= self.max_concurrent:
@@ -85,9 +85,9 @@ class Slots:
         self._spawn(self._run(attempt))
         return attempt
 
-    def told_to_stop(self, task_id: str, number: int, reason: Stop) -> bool:
+    def told_to_stop(self, named: Cancel | Lost, reason: Stop) -> bool:
         """The server's word; True if this was not known yet."""
-        attempt = self._attempts.get((task_id, number))
+        attempt = self._find(named)
         if attempt is not None and attempt.reporting and reason is Stop.LOST:
             # Perhaps lost because it has just ended by our own report, whose answer is still on its way.
             return False
@@ -97,8 +97,17 @@ class Slots:
             return first
         if reason is Stop.CANCELLED:
             # Nothing runs here (any more): free the slot that the server still counts.
-            self._spawn(self._report(Grant(task_id=task_id, attempt=number)).handed_back())
+            project = named.project or self._client.project
+            grant = Grant(task_id=named.task_id, attempt=named.attempt, project=project)
+            self._spawn(self._report(grant).handed_back())
         return False
+
+    def _find(self, named: Held | Cancel | Lost) -> Attempt | None:
+        """The attempt that the server speaks of; without a project, the one of that task id."""
+        if named.project is not None:
+            return self._attempts.get((named.project, named.task_id, named.attempt))
+        fitting = (a for (_, *rest), a in self._attempts.items() if rest == [named.task_id, named.attempt])
+        return next(fitting, None)
 
     def stop_all(self, reason: Stop) -> None:
         for attempt in list(self._attempts.values()):
@@ -159,6 +168,6 @@ class Slots:
 
 
 def _listed(attempt: Attempt) -> Mapping[str, Any]:
-    task_id, number = attempt.key
+    project, task_id, number = attempt.key
     progress = attempt.context.last_progress
-    return {"task_id": task_id, "attempt": number, **({"progress": progress} if progress else {})}
+    return {"project": project, "task_id": task_id, "attempt": number, **({"progress": progress} if progress else {})}

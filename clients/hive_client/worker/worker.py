@@ -172,8 +172,8 @@ class Worker:
         slots = self._slots
         for held in heartbeat.held:
             slots.extend(held, sent_at)
-        news = [slots.told_to_stop(c.task_id, c.attempt, Stop.CANCELLED) for c in heartbeat.cancel]
-        news += [slots.told_to_stop(entry.task_id, entry.attempt, Stop.LOST) for entry in heartbeat.lost]
+        news = [slots.told_to_stop(entry, Stop.CANCELLED) for entry in heartbeat.cancel]
+        news += [slots.told_to_stop(entry, Stop.LOST) for entry in heartbeat.lost]
         self._heed_drain(heartbeat.drain)
         wanted = self.wants_offers()
         started = [a for grant in heartbeat.offers if (a := slots.consider(grant, wanted=wanted)) is not None]

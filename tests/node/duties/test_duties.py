@@ -274,6 +274,7 @@ def test_duties_stop_when_leadership_ends() -> None:
             t.claim("a1", "t1")
             t.replica.follow()
             assert t.duties.leadership is None
+            assert t.clock.timers == 0
             index = t.replica.index
             await t.clock.advance(60)
             assert t.replica.index == index
@@ -301,8 +302,11 @@ def test_refused_proposals_are_made_again() -> None:
     async def scenario() -> None:
         async with fleet() as t:
             t.register("a1")
+            t.register("a2")
+            t.submit("t0", lease_ms=1_000, max_attempts=1)
+            t.claim("a2", "t0")
             await t.poll("a1")
-            propose, failures = t.replica.propose, 3
+            propose, failures = t.replica.propose, 6
 
             async def failing(frames: list[bytes], timeout_s: float) -> object:
                 nonlocal failures
@@ -313,9 +317,10 @@ def test_refused_proposals_are_made_again() -> None:
 
             t.replica.propose = failing  # type: ignore[method-assign,assignment]  # a replica under pressure
             t.submit("t1")
-            await t.clock.advance(2)
+            await t.clock.advance(4)
             assert failures == 0
             assert t.status("t1") == "assigned"
+            assert t.status("t0") == "failed"
 
     asyncio.run(scenario())
 

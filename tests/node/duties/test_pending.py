@@ -109,14 +109,12 @@ def test_a_pass_reads_only_so_much() -> None:
     def plain(signature: Signature) -> bool:
         return not signature.requires
 
-    assert names(pending, plain) == []
-    assert pending.unfinished
-    passes = 1
+    found, passes = names(pending, plain), 1
     while pending.unfinished:
         found = names(pending, plain)
         passes += 1
     assert found == ["t25"]
-    assert passes < 10
+    assert 3 <= passes < 10
 
 
 def test_requeued_task_keeps_its_place() -> None:
