@@ -65,8 +65,8 @@ class Intake:
         self._bytes += len(batch)
 
     def append(self) -> bool:
-        """Make entries of everything taken. THE TERM IS CHECKED AGAIN: what was taken in another is dropped, and the log
-        tells its proposers."""
+        """Make entries of everything taken. THE TERM IS CHECKED AGAIN: what was taken in another is dropped, and the
+        log tells its proposers."""
         if not self._batches:
             return False
         leading = self._engine.leading and self._engine.term == self._seen_term

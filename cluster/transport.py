@@ -156,8 +156,10 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             self._onNodeConnected(Node(peer))
 
     def installed(self, peer: str, applied_index: int) -> None:
-        """The peer needs no snapshot (any more): it has applied everything up to there, so it is in this log too. Its
-        acknowledgement of the snapshot may be lost, and must not be waited for: the same offer would be made for ever."""
+        """The peer needs no snapshot (any more): it has applied everything up to there, so it is in this log too.
+
+        Its acknowledgement of the snapshot may be lost, and is not waited for: the same offer would be made for ever.
+        """
         engine = self._require_engine()
         if engine.leading and peer in self.installing:
             after = min(applied_index, self._journal.last_index) + 1

@@ -52,7 +52,8 @@ class HiveError(Exception):
 
     def __str__(self) -> str:
         parts = [f"{self.code}: {self.detail}" if self.detail else self.code]
-        parts += [f"{e.get('path', '?')}: {e.get('message', '')}" for e in self.errors]
+        fields = [f"{e.get('path', '?')}: {e.get('message', '')}" for e in self.errors]
+        parts += [field for field in fields if field not in self.detail]
         if self.current is not None:
             parts.append(f"current {self.current}")
         if self.status:

@@ -13,6 +13,8 @@ from statemachine.store import Reader
 from statemachine.task_record import Task
 from statemachine.task_states import STOPPED, TaskState
 
+DRAIN = "drain"
+
 NewsKey = tuple[str, str, str, int]
 """(kind, project, task id, attempt)."""
 
@@ -33,7 +35,7 @@ class AgentNews:
         keys += [("cancel", task.project, task.task_id, task.attempt) for task in self.stopped]
         keys += [("lost", item.project or "", item.task_id, item.attempt) for item, _ in self.lost]
         if self.agent.draining:
-            keys.append(("drain", "", "", self.agent.epoch))
+            keys.append((DRAIN, "", "", self.agent.epoch))
         return keys
 
 

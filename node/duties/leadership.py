@@ -76,8 +76,8 @@ class Leadership:
             self._timers.wake()
 
     def _on_tick(self) -> None:
-        # While no majority confirms this leader the lease clock stands still, so nothing new is due; the duties that would
-        # propose look at that again.
+        # While no majority confirms this leader the lease clock stands still, so nothing new is due; the duties that
+        # would propose look at that again.
         memory = self.memory
         for agent in expiry.silent(memory):
             self.want(agent, agent_record.OFFLINE)

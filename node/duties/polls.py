@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from cluster.replica import CallFailedError, NotCommittedError, Notice, Replica
 from node.duties import agent_news
-from node.duties.agent_news import AgentNews, NewsKey
+from node.duties.agent_news import DRAIN, AgentNews, NewsKey
 from node.duties.clock import Clock, Timer
 from node.duties.leader_calls import LeaderCalls
 from node.duties.messages import Beat, BeatAnswer, Running
@@ -224,8 +224,12 @@ class Polls:
         if not keys:
             return None
         now_s = self._clock.monotonic_s()
-        again_s = self._settings.retell_ms / 1000
-        return max(0.0, min(told.get(key, -again_s) + again_s - now_s for key in keys))
+        return max(0.0, min(told[key] + self._again_s(key) - now_s if key in told else 0.0 for key in keys))
+
+    def _again_s(self, key: NewsKey) -> float:
+        """After how long something told is told again. A drain lasts: every reply repeats it, none need be early."""
+        again_ms = self._settings.heartbeat_interval_ms if key[0] == DRAIN else self._settings.retell_ms
+        return again_ms / 1000
 
     def told(self, agent: Agent, keys: Sequence[NewsKey]) -> None:
         """The agent was told this just now."""

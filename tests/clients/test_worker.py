@@ -322,7 +322,9 @@ async def test_an_operators_drain_lets_work_finish_brings_none_and_can_be_lifted
         assert not (bench.running is None or bench.running.done())
         held.go.clear()
         await bench.client.agents.undrain("a1")
-        await bench.advance(60)
+        await bench.advance(5)
+        assert bench.status("t2") == "running", "the first heartbeat that hears of it polls again"
+        await bench.advance(55)
         task = bench.fake.task("t2")
         assert (task.status, task.attempt) == ("running", 1), "the drain's own time limit is void with it"
         held.go.set()

@@ -74,7 +74,8 @@ class Checks:
         applied, newest = engine.applied_index, core.snapshots.newest
         imaged = 1 if newest is None else newest.position.index
         if applied > core.journal.durable_index and applied > imaged:
-            self.violated(member.node_id, f"has applied {applied}, and only {core.journal.durable_index} is on its disk")
+            durable = core.journal.durable_index
+            self.violated(member.node_id, f"has applied {applied}, and only {durable} is on its disk")
 
     def on_sent(self, node_id: str, peer_id: str, message: dict[str, Any]) -> None:
         """A message leaves: votes are for one candidate only, whatever is restarted in between."""
@@ -154,7 +155,7 @@ class Checks:
         """A linearizable read goes on: everything acknowledged before it began must be visible."""
         index = member.core.state.position.index
         if index < began_at_index:
-            self.violated(member.node_id, f"a read sees entry {index}, entry {began_at_index} was acknowledged before it")
+            self.violated(member.node_id, f"a read sees entry {index}, and {began_at_index} was acknowledged before it")
 
     def at_the_end(self, members: list[Member]) -> None:
         """The whole history once more, from nothing."""

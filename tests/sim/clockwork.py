@@ -138,6 +138,9 @@ class SimExecutor:
             self._busy = True
             self._step(0)
 
+    def close(self) -> None:
+        """Nothing to let go."""
+
     def _step(self, position: int) -> None:
         at_s = self._speed.done_at_s(self._scheduler.now_s)
         self._scheduler.at(at_s, lambda: self._host.run(lambda: self._happen(position)))

@@ -138,8 +138,8 @@ class Faults:
         member.note("its disk stalls")
 
     def clock(self) -> None:
-        """The wall clock of one node jumps, and is set right later. Always the same node: of two that were wrong a short
-        while ago nobody knows that they are right again."""
+        """The wall clock of one node jumps, and is set right later. Always the same node: of two that were wrong a
+        short while ago nobody knows that they are right again."""
         member = self._wrong_clock
         if member.clock.offset_ms == 0:
             member.clock.offset_ms = self._rng.choice((-3_600_000, -900, 900, 3_600_000))

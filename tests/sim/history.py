@@ -37,7 +37,7 @@ class History:
         known = self.entries.get(index)
         if known is not None:
             if known != (term, command):
-                return [f"entry {index} is applied as one of term {term}, and was applied as another of term {known[0]}"]
+                return [f"entry {index} of term {term} is applied, and was applied as another of term {known[0]}"]
             return []
         faults = []
         if index != self.last_index + 1:

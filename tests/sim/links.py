@@ -1,7 +1,7 @@
 """The simulated network: connections that delay, stall, break, fill up and are made again.
 
-As TCP: what is sent on a connection arrives in order or not at all, and is lost only when the connection breaks. The two
-ends learn of a break at times of their own. A cut direction holds packets back; healing delivers them.
+As TCP: what is sent on a connection arrives in order or not at all, and is lost only when the connection breaks. The
+two ends learn of a break at times of their own. A cut direction holds packets back; healing delivers them.
 """
 
 from __future__ import annotations
@@ -129,9 +129,6 @@ class Connection:
         data = encode(frame)
         end.in_flight_bytes += len(data)
         end.full = end.in_flight_bytes > self.hub.in_flight_bytes_max
-        self._launch(end, data)
-
-    def _launch(self, end: End, data: bytes) -> None:
         end.arrives_s = max(end.arrives_s, self.hub.scheduler.now_s + self.hub.delays.next_s())
         self.hub.scheduler.at(end.arrives_s, lambda: self._arrive(end, data))
 
@@ -145,12 +142,12 @@ class Connection:
         far.port.host.run(lambda: self._receive(end, far, data))
 
     def release(self) -> None:
-        """Send again what a cut held back, if it is no longer cut."""
+        """Deliver what a cut held back, if it is no longer cut; before anything that was sent after it."""
         for end in (self.dialer, self.acceptor):
             if (end.port.node_id, end.peer_id) not in self.hub.cut:
                 held, end.held = end.held, deque()
                 for data in held:
-                    self._launch(end, data)
+                    self._arrive(end, data)
 
     def _receive(self, end: End, far: End, data: bytes) -> None:
         if far.closed:

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
+from pysyncobj.node import Node
+
 import cluster.applier
 import cluster.core
 import cluster.snapshots
 from cluster.settings import Limits, Timings
-from pysyncobj.node import Node
 from tests.sim.faults import KINDS
 
 TICK_S = 0.02

@@ -97,7 +97,8 @@ class Simulation:
             self.checks.violated("all", f"stuck: only {sorted(served)} were served in {_SETTLE_S} s without faults")
         elif not self._equal():
             stand = {member.node_id: member.core.state.position.index for member in self.members if member.up}
-            self.checks.violated("all", f"stuck: nodes stand at {stand}, or disagree who leads, after {_SETTLE_S} s without faults")
+            what = f"stuck: nodes stand at {stand}, or disagree who leads, {_SETTLE_S} s after the last fault"
+            self.checks.violated("all", what)
 
     def _serve(self, member: Member, tries: int, end_s: float, served: set[str]) -> None:
         def wrote(result: Result) -> None:

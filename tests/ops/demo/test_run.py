@@ -88,6 +88,6 @@ def test_an_interrupted_demonstration_stops_what_it_started(tmp_path: Path, monk
             assert b"interrupted" in await process.output.read()
             assert await process.wait() == 130
             assert not any(child.is_running() for child in children)
-        assert list(tmp_path.glob("hive-demo-*")) == []
 
     asyncio.run(scenario())
+    assert list(tmp_path.glob("hive-demo-*")) == []
