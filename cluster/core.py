@@ -21,11 +21,10 @@ from cluster.election import Elections
 from cluster.engine import Engine
 from cluster.entry_time import EntryTime
 from cluster.host import Host, Owner
-from cluster.inbound import HANDLERS
+from cluster.inbound import Inbound
 from cluster.installing import Installing
 from cluster.intake import Intake
 from cluster.journal import Journal
-from cluster.messages import ProtocolViolationError, check_message
 from cluster.peers import Peers
 from cluster.periodic import Periodic
 from cluster.proposer import Proposer, Waiter
@@ -84,7 +83,7 @@ class Core:
         self._stopped = False
         self._role: tuple[bool, int, str | None, bool] = (False, 0, None, False)
         self._remote_waits = False
-        journal.bind(host.journal_executor, self._on_durable, self._fail, self._on_fsync)
+        journal.bind(host.journal_executor, self._on_durable, self.fail, self._on_fsync)
         self.transport = GuardedTransport(journal, self.send)
         self._installing = Installing(self)
         self.snapshots = self._make_snapshots(host)
@@ -125,7 +124,7 @@ class Core:
             members=self.options.members,
             send=self.send,
             on_fetched=self._installing.fetched,
-            on_failure=self._fail,
+            on_failure=self.fail,
         )
 
     def _make_engine(self) -> Engine:
@@ -176,7 +175,7 @@ class Core:
         self.engine.postpone_election()
         if not self.others:
             self.engine.campaign_now()
-        self._network.start(self)
+        self._network.start(Inbound(self, self._network))
         self._tick()
 
     @property
@@ -201,19 +200,20 @@ class Core:
         self.reads.close()
         self._network.close()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End the node: what is wrong must not be said to others."""
         if not self._stopped:
             self._stopped = True
             self.owner.on_fatal(error)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        """Rule 6 of STYLE.md: whatever is wrong in here ends the node, before anything wrong can be said to others."""
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Run a piece of the core: an error in it ends the node, before anything wrong can be said to others."""
         if self._stopped:
             return
         try:
             action()
         except Exception as error:  # noqa: BLE001 - the outermost edge of the core: fail-stop
-            self._fail(error)
+            self.fail(error)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -221,7 +221,7 @@ class Core:
         if self._stopped:
             return
         self._loop.call_later(TICK_S, self._tick)
-        self._guarded(self._timed)
+        self.guarded(self._timed)
         self.pump()
 
     def _timed(self) -> None:
@@ -244,7 +244,7 @@ class Core:
     def pump(self) -> None:
         """Let everything that can go on go on."""
         self._pump_scheduled = False
-        self._guarded(self._pump)
+        self.guarded(self._pump)
 
     def _pump(self) -> None:
         engine = self.engine
@@ -271,8 +271,14 @@ class Core:
         if self.metrics.on_fsync is not None:
             self.metrics.on_fsync(seconds)
 
+    @property
+    def leader_id(self) -> str | None:
+        """The leader, None while none is heard of."""
+        engine = self.engine
+        return None if self.elections.leader_missed and not engine.leading else engine.leader_id
+
     def _tell_role(self) -> None:
-        role = (self.engine.leading, self.engine.term, self.engine.leader_id, self.is_leader)
+        role = (self.engine.leading, self.engine.term, self.leader_id, self.is_leader)
         if role == self._role:
             return
         if role[:3] != self._role[:3]:
@@ -357,7 +363,7 @@ class Core:
         self._loop.call_soon(self._reads_applied)
 
     def _reads_applied(self) -> None:
-        self._guarded(lambda: self.reads.applied(self.engine.applied_index))
+        self.guarded(lambda: self.reads.applied(self.engine.applied_index))
 
     # --- network ------------------------------------------------------------------------------------------------------
 
@@ -368,66 +374,3 @@ class Core:
     def _broadcast(self, message: Message) -> None:
         for peer_id in self.others:
             self._network.send(peer_id, message)
-
-    def hello(self) -> dict[str, Any]:
-        """What this node says of itself to a peer."""
-        return self.peers.hello(self.journal.last_index, self.journal.last_term)
-
-    def refuse_hello(self, peer_id: str, hello: dict[str, Any]) -> str | None:
-        """Why a peer is not spoken to."""
-        return self.peers.refuse(peer_id, hello)
-
-    def on_connected(self, peer_id: str, hello: dict[str, Any]) -> None:
-        """A peer is there."""
-        if self._stopped:
-            return
-        self.peers.met(peer_id, hello)
-        self.contact.heard(peer_id)
-        self._guarded(lambda: self._connected(peer_id))
-
-    def _connected(self, peer_id: str) -> None:
-        self.transport.peer_connected(peer_id)
-        if peer_id == self.engine.leader_id:
-            self.proposer.reconnected(self.engine.term)
-            self.reads.leadership_changed()
-        self.schedule_pump()
-
-    def on_refused(self, peer_id: str, reason: str) -> None:
-        """A handshake failed. Whoever is told that its journal is unknown must not go on with it."""
-        self.owner.on_refused(peer_id, reason)
-
-    def on_disconnected(self, peer_id: str) -> None:
-        """A peer is gone."""
-        self.contact.lost(peer_id)
-        self._guarded(lambda: self._disconnected(peer_id))
-
-    def _disconnected(self, peer_id: str) -> None:
-        if self.engine.leading:
-            self.peers.holds_at_least(peer_id, min(self.engine.match_index(peer_id), self.engine.commit_index))
-        self.transport.peer_disconnected(peer_id)
-        self.snapshots.lost(peer_id)
-        if peer_id == self.engine.leader_id:
-            self.elections.leader_lost()
-
-    def on_drained(self, peer_id: str) -> None:
-        """A slow peer reads again."""
-        self._guarded(lambda: self.transport.resume(peer_id))
-
-    def on_message(self, peer_id: str, message: Message) -> None:
-        """One message of a peer. A malformed one costs the peer its connection, never this node."""
-        if self._stopped:
-            return
-        self.contact.heard(peer_id)
-        self.engine.enter()
-        handler = HANDLERS.get(message.get("type", ""))
-        try:
-            check_message(message)
-            if handler is None:
-                self.transport.receive(peer_id, message)
-            else:
-                handler(self, peer_id, message)
-        except ProtocolViolationError as error:
-            self._network.disconnect(peer_id, f"protocol violation: {error}")
-        except Exception as error:  # noqa: BLE001 - the outermost edge of the core: fail-stop
-            self._fail(error)
-        self.schedule_pump()

@@ -48,11 +48,13 @@ class Elections:
         self._leader_heard_s = -1e9
         self._round = 0
         self._granted: set[str] | None = None
+        self.leader_missed = False
 
     def leader_heard(self, _peer_id: str) -> None:
         """The current leader is alive."""
         self._leader_heard_s = self._clock.monotonic_s()
         self._granted = None
+        self.leader_missed = False
 
     def leader_lost(self) -> None:
         """The connection to the leader broke: it may be dead, so ask around soon. Those who still hear it will say
@@ -71,6 +73,8 @@ class Elections:
         engine = self._engine
         if engine.leading or engine.election_deadline_s > self._clock.monotonic_s():
             return False
+        # The engine forgets a leader only when it campaigns itself, which a node without a majority never does here.
+        self.leader_missed = True
         if engine.transferring:
             return True
         if not self._may_campaign():

@@ -1,10 +1,12 @@
-"""What a core does with each message that is not between engines. Shapes are checked (`messages`) before it comes
-here."""
+"""What a core does with what the network delivers: connections that come and go, and each type of message."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from cluster.messages import ProtocolViolationError, check_message
+from cluster.ports import Network
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -105,3 +107,74 @@ HANDLERS: dict[str, Handler] = {
     "reply": _for_owner,
 }
 """By type; every other type of `messages.FIELDS` is the engine's."""
+
+
+class Inbound:
+    """As `ports.Receiver`, for a core."""
+
+    def __init__(self, core: Core, network: Network) -> None:
+        self._core = core
+        self._network = network
+
+    def hello(self) -> dict[str, Any]:
+        """What this node says of itself to a peer."""
+        return self._core.peers.hello(self._core.journal.last_index, self._core.journal.last_term)
+
+    def refuse_hello(self, peer_id: str, hello: dict[str, Any]) -> str | None:
+        """Why a peer is not spoken to."""
+        return self._core.peers.refuse(peer_id, hello)
+
+    def on_connected(self, peer_id: str, hello: dict[str, Any]) -> None:
+        """A peer is there."""
+        self._core.guarded(lambda: self._connected(peer_id, hello))
+
+    def _connected(self, peer_id: str, hello: dict[str, Any]) -> None:
+        core = self._core
+        core.peers.met(peer_id, hello)
+        core.contact.heard(peer_id)
+        core.transport.peer_connected(peer_id)
+        if peer_id == core.engine.leader_id:
+            core.proposer.reconnected(core.engine.term)
+            core.reads.leadership_changed()
+        core.schedule_pump()
+
+    def on_refused(self, peer_id: str, reason: str) -> None:
+        """A handshake failed. Whoever is told that its journal is unknown must not go on with it."""
+        self._core.owner.on_refused(peer_id, reason)
+
+    def on_disconnected(self, peer_id: str) -> None:
+        """A peer is gone."""
+        self._core.guarded(lambda: self._disconnected(peer_id))
+
+    def _disconnected(self, peer_id: str) -> None:
+        core = self._core
+        core.contact.lost(peer_id)
+        if core.engine.leading:
+            core.peers.holds_at_least(peer_id, min(core.engine.match_index(peer_id), core.engine.commit_index))
+        core.transport.peer_disconnected(peer_id)
+        core.snapshots.lost(peer_id)
+        if peer_id == core.engine.leader_id:
+            core.elections.leader_lost()
+
+    def on_drained(self, peer_id: str) -> None:
+        """A slow peer reads again."""
+        self._core.guarded(lambda: self._core.transport.resume(peer_id))
+
+    def on_message(self, peer_id: str, message: Message) -> None:
+        """One message of a peer. A malformed one costs the peer its connection, never this node."""
+        self._core.guarded(lambda: self._message(peer_id, message))
+
+    def _message(self, peer_id: str, message: Message) -> None:
+        core = self._core
+        core.contact.heard(peer_id)
+        core.engine.enter()
+        try:
+            check_message(message)
+            handler = HANDLERS.get(message["type"])
+            if handler is None:
+                core.transport.receive(peer_id, message)
+            else:
+                handler(core, peer_id, message)
+        except ProtocolViolationError as error:
+            self._network.disconnect(peer_id, f"protocol violation: {error}")
+        core.schedule_pump()

@@ -45,9 +45,10 @@ class ProtocolViolationError(Exception):
 
 def check_message(message: Message) -> None:
     """Raise ProtocolViolationError unless the message has a known type and that type's fields."""
-    fields = FIELDS.get(message.get("type", ""))
+    kind = message.get("type") if type(message) is dict else None
+    fields = FIELDS.get(kind) if type(kind) is str else None
     if fields is None:
-        raise ProtocolViolationError(f"message of type {message.get('type')!r}")
+        raise ProtocolViolationError(f"message of type {kind!r:.60}")
     for name, types in fields.items():
         if type(message.get(name)) not in types:
             raise ProtocolViolationError(f"{message['type']}: field {name} is {message.get(name)!r:.60}")

@@ -87,7 +87,7 @@ class NodeReplica:
 
     @property
     def leader_id(self) -> str | None:
-        return self.core.engine.leader_id
+        return self.core.leader_id
 
     @property
     def is_leader(self) -> bool:
@@ -333,6 +333,7 @@ class NodeReplica:
             ready=self._caught_up,
             log_bytes=core.journal.total_bytes,
             log_first_index=core.journal.first_index,
+            state_bytes=core.state.size_bytes(),
             cluster_version=self._cluster_version(),
         )
 
@@ -341,7 +342,7 @@ class NodeReplica:
         engine = self.core.engine
         if engine.leading:
             return self.is_leader
-        return engine.leader_id is not None and self.core.contact.lag_ms() is not None
+        return self.leader_id is not None and self.core.contact.lag_ms() is not None
 
     def _alarms(self) -> tuple[str, ...]:
         alarms = []
@@ -369,7 +370,7 @@ class NodeReplica:
             node_id=member,
             peer_address=address,
             http_address=None if peer is None else peer.http_address,
-            role="leader" if engine.leader_id == member else "follower",
+            role="leader" if self.leader_id == member else "follower",
             voter=True,
             connected=member in core.transport.connected,
             match_index=match,

@@ -3,7 +3,7 @@
 Acknowledgements, votes and vote requests of one peer leave in the order they were made (FIFO, heartbeat answers
 too), each
 once everything written before it is durable. Durability is the journal's write sequence, never an index: a cut and
-rewritten tail has the same indexes (ENGINE.md 3.1).
+rewritten tail has the same indexes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A journal id is random and made with the journal. Peers remember it, so an emptied data directory that comes back
 under a
-known id is refused: it would have forgotten its votes and what it acknowledged (H15, ENGINE.md rule 5).
+known id is refused: it would have forgotten its votes and what it acknowledged (H15).
 """
 
 from __future__ import annotations

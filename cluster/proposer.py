@@ -193,6 +193,11 @@ class Proposer:
             for proposal in sent.proposals:
                 if proposal.waiter is not None and proposal.deadline_s <= now:
                     self._finish(proposal, OutcomeUnknownError("the write was sent, its outcome not seen in time"))
+        # Nobody waits for these any more; the leader may never say what became of them, and they must not stand in the
+        # way of others for that.
+        forgotten = [n for n, sent in self._sent.items() if all(p.waiter is None for p in sent.proposals)]
+        for sequence in forgotten:
+            del self._sent[sequence]
 
     def close(self) -> None:
         """The node stops: unsent writes did not happen, sent ones are unknown."""

@@ -113,6 +113,7 @@ class ReplicaStatus:
     ready: bool = True
     log_bytes: int = 0
     log_first_index: int = 1
+    state_bytes: int = 0
     cluster_version: str = ""
 
 

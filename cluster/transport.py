@@ -1,4 +1,4 @@
-"""The engine's transport: every message between engines passes a guard here. Numbers (H1…) are ENGINE.md's holes.
+"""The engine's transport: every message between engines passes a guard here. Numbers (H1…) are the engine's holes, listed in DESIGN.md.
 
 Sending: acknowledgements and votes carry the term and wait for the disk (H4, H5); appends are numbered (H16).
 Receiving: what the engine would get wrong is changed or dropped before it sees it.

@@ -91,6 +91,7 @@ class NodeMetrics(Collector):
         if lag_ms is not None:
             yield _gauge("hive_raft_lag_seconds", "How old this node's state may be.", [((), lag_ms / 1_000)])
         yield _gauge("hive_raft_log_bytes", "Bytes of the log on disk.", [((), status.log_bytes)])
+        yield _gauge("hive_state_bytes", "Bytes of the state on disk.", [((), status.state_bytes)])
         yield _gauge(
             "hive_raft_proposals_pending", "Proposals waiting to be applied.", [((), metrics.proposals_pending)]
         )

@@ -35,8 +35,8 @@ PROJECTS_MAX = 100_000
 ENTRY_COMMANDS_MAX = 1_000
 ENTRY_BYTES_MAX = 8 << 20
 
-# What one command may do beside its own effect; the rest is left in a work row (ARCHITECTURE, "apply is
-# bounded").
+# What one command may do beside its own effect; the rest is left in a work row (DESIGN.md: apply is
+# bounded).
 SIDE_EFFECTS_MAX = 256
 
 # Tasks.

@@ -1,5 +1,5 @@
-"""Work rows: what a command left to be done because it was more than one command may do (ARCHITECTURE,
-"apply is bounded").
+"""Work rows: what a command left to be done because it was more than one command may do (DESIGN.md: apply
+is bounded).
 
 A row is durable, numbered in the order it was added, and drained by the leader's `DoWork` in steps of at most
 `limits.SIDE_EFFECTS_MAX` effects. The nouns register how their kinds of work are drained in `KINDS`.

@@ -22,7 +22,7 @@ from node.duties import agent_news
 from node.duties.agent_news import AgentNews
 from node.duties.duties import Duties
 from node.duties.messages import BeatAnswer, Running
-from node.duties.polls import Attended, Call, StaleEpochError, UnknownAgentError
+from node.duties.poll import Attended, Call, StaleEpochError, UnknownAgentError
 from statemachine import agent_record, limits, task_store
 from statemachine.task_record import Task
 

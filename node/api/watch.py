@@ -7,6 +7,7 @@ sent. So a slow reader costs one buffer, and is cut off when it takes nothing fo
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.times import text
 from node.api.wakeups import DisconnectedError
+
+log = logging.getLogger("hive.api")
 
 EVENT_BYTES_MAX = 1 << 20
 """A message over this is split; `id:` stands on its last part only."""
@@ -121,6 +124,9 @@ class _Stream:
             self._cut_off()
         except (DisconnectedError, ConnectionError):
             return
+        except Exception:  # the outermost edge: the head is sent, so only an event can say that the stream ends
+            log.exception("watch failed", extra={"request_id": self.request.request_id})
+            await self._end(Problem("internal", "the node met a defect; resume from the last revision you saw"))
 
     async def _follow(self) -> None:
         loop, replica, period_s = asyncio.get_running_loop(), self.request.api.replica, self._timings.progress_s

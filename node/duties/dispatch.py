@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from node.duties.fleet import AgentMemory, Fleet, score
-from node.duties.pending import PendingTask, PendingTasks, Signature
+from node.duties.lanes import PendingTask, Signature
+from node.duties.pending import PendingTasks
 
 
 @dataclass(slots=True, eq=False)

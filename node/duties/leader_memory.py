@@ -14,8 +14,9 @@ from cluster.replica import Notice, View
 from node.duties import state_reads
 from node.duties.fleet import AgentMemory, Fleet
 from node.duties.holdings import Holding, Holdings, TaskKey
+from node.duties.lanes import Found
 from node.duties.lease_clock import LeaseClock
-from node.duties.pending import Found, PendingTasks
+from node.duties.pending import PendingTasks
 from node.duties.settings import DutySettings
 from node.duties.tracks import Tracks
 from statemachine import agent_record, task_queries, task_record

@@ -10,9 +10,9 @@ from node.duties.clock import Clock
 from node.duties.dispatch import Demand, Dispatcher
 from node.duties.fleet import AgentMemory
 from node.duties.frames import frame
+from node.duties.lanes import PendingTask
 from node.duties.leader_memory import LeaderMemory
 from node.duties.lease_clock import LeaseClock
-from node.duties.pending import PendingTask
 from node.duties.poll_ends import PollEnds
 from node.duties.pump import Pump, Step
 from node.duties.settings import DutySettings

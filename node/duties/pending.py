@@ -8,102 +8,13 @@ priority: everything before a run's position was seen. A full lane skips, and re
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
 
-from node.duties.fleet import Requires
 from node.duties.holdings import TaskKey
+from node.duties.lanes import PRIORITIES, Found, Lane, PendingTask, Run, Scan, Scope, Signature
 
-PRIORITIES = range(9, -1, -1)
 READ_TASKS_MAX = 256
 """Tasks read from the state at once: decoding them holds up the loop for some milliseconds."""
-
-
-class PendingTask:
-    """One pending task. `order` is its place among tasks of its priority; `avoid` an agent, and the Unix milliseconds
-    until when it should not go there."""
-
-    __slots__ = ("attempt", "avoid", "key", "lane", "order", "queued", "reserved", "reserved_until_s")
-
-    def __init__(self, key: TaskKey, lane: Lane, found: Found) -> None:
-        self.key = key
-        self.lane = lane
-        self.order = found.order
-        self.attempt = found.attempt
-        self.avoid = found.avoid
-        self.queued = False
-        self.reserved = False
-        self.reserved_until_s = 0.0
-
-    def avoids(self, agent_id: str, now_ms: int) -> bool:
-        """Whether the agent let this task lapse or declined it a moment ago."""
-        return self.avoid is not None and self.avoid[0] == agent_id and now_ms < self.avoid[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What tasks of one lane have in common."""
-
-    project: str
-    queue: str
-    priority: int
-    requires: Requires
-
-
-class Lane:
-    """Tasks of one signature, in order. `skipped_from`: the first order that was left in the state for want of room."""
-
-    __slots__ = ("count", "heap", "signature", "skipped_from")
-
-    def __init__(self, signature: Signature) -> None:
-        self.signature = signature
-        self.heap: list[tuple[int, int, PendingTask]] = []
-        self.count = 0
-        self.skipped_from: int | None = None
-
-
-class Found:
-    """A pending task as the state shows it."""
-
-    __slots__ = ("attempt", "avoid", "order", "requires", "task_id")
-
-    def __init__(
-        self, task_id: str, order: int, attempt: int, requires: Requires, avoid: tuple[str, int] | None = None
-    ) -> None:
-        self.task_id = task_id
-        self.order = order
-        self.attempt = attempt
-        self.requires = requires
-        self.avoid = avoid
-
-
-Scan = Callable[[str, str, int, int, int], Sequence[Found]]
-"""(project, queue, priority, least order, most tasks) -> pending tasks of the state in order."""
-
-
-class _Run:
-    """How far a project's queue was read, by priority. None: read to its end."""
-
-    __slots__ = ("positions", "project", "queue", "seen")
-
-    def __init__(self, project: str, queue: str) -> None:
-        self.project = project
-        self.queue = queue
-        self.seen = [0] * len(PRIORITIES)
-        self.positions: list[int | None] = [0] * len(PRIORITIES)
-
-
-@dataclass(slots=True)
-class _Scope:
-    """What one pass is about. `budget`: how many tasks it may still read from the state."""
-
-    wanted: Callable[[Signature], bool]
-    project: str | None
-    queues: Collection[str] | None
-    budget: int
-
-    def covers(self, project: str, queue: str) -> bool:
-        return (self.project is None or self.project == project) and (self.queues is None or queue in self.queues)
 
 
 class PendingTasks:
@@ -113,7 +24,7 @@ class PendingTasks:
         self._scan = scan
         self._lane_max = lane_tasks_max
         self._scan_max = scan_tasks_max
-        self._runs: dict[tuple[str, str], _Run] = {}
+        self._runs: dict[tuple[str, str], Run] = {}
         self._lanes: list[dict[Signature, Lane]] = [{} for _ in PRIORITIES]
         self._by_key: dict[TaskKey, PendingTask] = {}
         self._reserved: list[tuple[float, int, PendingTask]] = []
@@ -133,7 +44,7 @@ class PendingTasks:
         """Tasks were added at the end of this queue, or may have been."""
         run = self._runs.get((project, queue))
         if run is None:
-            run = self._runs[project, queue] = _Run(project, queue)
+            run = self._runs[project, queue] = Run(project, queue)
         run.positions = [*run.seen]
 
     def clear(self) -> None:
@@ -206,7 +117,7 @@ class PendingTasks:
         from the state in one pass: `unfinished` says that there was more to read.
         """
         self.unfinished = False
-        scope = _Scope(wanted, project, queues, self._scan_max)
+        scope = Scope(wanted, project, queues, self._scan_max)
         aside: list[PendingTask] = []
         try:
             for priority in PRIORITIES:
@@ -220,7 +131,7 @@ class PendingTasks:
                 if self._by_key.get(task.key) is task and not task.reserved:
                     self._queue(task)
 
-    def _level(self, priority: int, scope: _Scope) -> Iterator[PendingTask]:
+    def _level(self, priority: int, scope: Scope) -> Iterator[PendingTask]:
         """The tasks of one priority: what is loaded, merged, reading on wherever an older task may still be."""
         lanes = self._lanes[priority]
         heads: list[tuple[int, int, Lane]] = []
@@ -254,7 +165,7 @@ class PendingTasks:
                 self._unqueue(lane)
                 yield task
 
-    def _heads(self, lanes: dict[Signature, Lane], scope: _Scope) -> list[tuple[int, int, Lane]]:
+    def _heads(self, lanes: dict[Signature, Lane], scope: Scope) -> list[tuple[int, int, Lane]]:
         heads: list[tuple[int, int, Lane]] = []
         for number, lane in enumerate(list(lanes.values())):
             if scope.covers(lane.signature.project, lane.signature.queue):
@@ -282,9 +193,9 @@ class PendingTasks:
         _, _, task = heapq.heappop(lane.heap)
         task.queued = False
 
-    def _next_source(self, priority: int, scope: _Scope) -> tuple[int, _Run | Lane] | None:
+    def _next_source(self, priority: int, scope: Scope) -> tuple[int, Run | Lane] | None:
         """Where the oldest task may be that is not loaded: (its least order, what to read on)."""
-        first: tuple[int, _Run | Lane] | None = None
+        first: tuple[int, Run | Lane] | None = None
         for run in self._runs.values():
             position = run.positions[priority]
             if position is not None and scope.covers(run.project, run.queue) and (first is None or position < first[0]):
@@ -297,7 +208,7 @@ class PendingTasks:
                 first = (position, lane)
         return first
 
-    def _read(self, priority: int, source: _Run | Lane, scope: _Scope) -> None:
+    def _read(self, priority: int, source: Run | Lane, scope: Scope) -> None:
         count_max = min(scope.budget, READ_TASKS_MAX)
         if isinstance(source, Lane):
             read = self._refill(source, count_max)
@@ -306,7 +217,7 @@ class PendingTasks:
         # A look that finds nothing costs something too: many empty queues must not make a pass endless.
         scope.budget -= max(read, 1)
 
-    def _read_on(self, run: _Run, priority: int, budget: int) -> int:
+    def _read_on(self, run: Run, priority: int, budget: int) -> int:
         found = self._scan(run.project, run.queue, priority, run.positions[priority] or 0, budget)
         for task in found:
             self._add(Signature(run.project, run.queue, priority, task.requires), task)

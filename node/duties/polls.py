@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -19,62 +18,12 @@ from node.duties import agent_news
 from node.duties.agent_news import DRAIN, AgentNews, NewsKey
 from node.duties.clock import Clock, Timer
 from node.duties.leader_calls import LeaderCalls
-from node.duties.messages import Beat, BeatAnswer, Running
+from node.duties.messages import Beat, BeatAnswer
+from node.duties.poll import Attended, Call, OpenPoll, StaleEpochError, UnknownAgentError
 from node.duties.pump import Pump
 from node.duties.settings import DutySettings
 from statemachine import agent_record
 from statemachine.agent_record import Agent
-
-
-class UnknownAgentError(Exception):
-    """There is no agent of that id."""
-
-
-class StaleEpochError(Exception):
-    """The agent is at another epoch: whoever called is not it any more."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__(f"the agent is at epoch {epoch}")
-        self.epoch = epoch
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One heartbeat. `metrics` is JSON."""
-
-    agent_id: str
-    epoch: int
-    project: str
-    wait_ms: int
-    metrics: bytes | None
-    running: tuple[Running, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Attended:
-    """A heartbeat that can be answered. `superseded`: by a newer poll, so the answer is empty."""
-
-    answer: BeatAnswer
-    superseded: bool = False
-
-
-class _Poll:
-    """An open poll. It is woken when the agent may have news."""
-
-    __slots__ = ("announced", "call", "ended", "number", "superseded", "until_s", "woken")
-
-    def __init__(self, number: int, call: Call, until_s: float) -> None:
-        self.number = number
-        self.call = call
-        self.until_s = until_s
-        self.announced = True
-        self.superseded = False
-        self.ended: Exception | None = None
-        self.woken = asyncio.Event()
-
-    def end(self, error: Exception) -> None:
-        self.ended = error
-        self.woken.set()
 
 
 class Polls:
@@ -85,7 +34,7 @@ class Polls:
         self._calls = calls
         self._clock = clock
         self._settings = settings
-        self._open: dict[str, _Poll] = {}
+        self._open: dict[str, OpenPoll] = {}
         self._told: dict[str, dict[NewsKey, float]] = {}
         self._numbers = itertools.count(1)
         self._announce = Pump("announce", clock, self._announce_step, retry_ms=settings.retry_ms)
@@ -115,7 +64,7 @@ class Polls:
         retell_s = self._news_s(call)
         if call.wait_ms == 0 or retell_s == 0:
             return Attended(await self._beat(call, Beat(call.agent_id, call.epoch, call.running, call.metrics)))
-        poll = _Poll(next(self._numbers), call, self._clock.monotonic_s() + call.wait_ms / 1000)
+        poll = OpenPoll(next(self._numbers), call, self._clock.monotonic_s() + call.wait_ms / 1000)
         older = self._open.get(call.agent_id)
         if older is not None:
             older.superseded = True
@@ -143,7 +92,7 @@ class Polls:
         await self._replica.read_barrier(self._settings.leader_call_ms / 1000)
         self._news(call)
 
-    async def _wait(self, poll: _Poll) -> BeatAnswer:
+    async def _wait(self, poll: OpenPoll) -> BeatAnswer:
         call = poll.call
         opened = Beat(call.agent_id, call.epoch, call.running, call.metrics, (poll.number, call.wait_ms))
         opened_s = self._clock.monotonic_s()
@@ -277,7 +226,7 @@ class Polls:
                     poll.woken.set()
         return None if all(poll.announced for poll in polls) else self._settings.retry_ms / 1000
 
-    def _opening(self, poll: _Poll) -> Beat:
+    def _opening(self, poll: OpenPoll) -> Beat:
         left_ms = max(0, round((poll.until_s - self._clock.monotonic_s()) * 1000))
         return Beat(poll.call.agent_id, poll.call.epoch, poll.call.running, None, (poll.number, left_ms))
 

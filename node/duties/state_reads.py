@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from node.duties.pending import Found
+from node.duties.lanes import Found
 from statemachine import projects, task_queries, task_record, task_store
 from statemachine.keys import end_of, from_u64, u64
 from statemachine.store import Reader

@@ -11,7 +11,7 @@ from node.duties.clock import ManualClock, settle
 from node.duties.duties import Duties
 from node.duties.frames import frame
 from node.duties.messages import Running
-from node.duties.polls import Attended, Call
+from node.duties.poll import Attended, Call
 from node.duties.settings import DutySettings
 from statemachine import agent_record, audit, task_record
 from statemachine.agent_record import Agent

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.duties.pending import Found, PendingTasks, Signature
+from node.duties.lanes import Found, Signature
+from node.duties.pending import PendingTasks
 
 QUEUES = ("q0", "q1")
 NEEDS = ((), (("python", 0),), (("go", 5_000),))
