@@ -37,7 +37,7 @@ from cluster.transport import GuardedTransport
 
 Message = dict[str, Any]
 
-TICK_S = 0.005
+TICK_S = 0.01
 """The longest time between two pumps. Everything that is waited for pumps by itself; this is for the engine's
 timers."""
 

@@ -20,6 +20,7 @@ from pysyncobj import SyncObj, SyncObjConf  # noqa: E402 - only after the check
 from pysyncobj.node import Node  # noqa: E402 - only after the check
 
 from cluster.journal import Journal  # noqa: E402 - only after the check
+from cluster.member_node import MemberNode, member_node  # noqa: E402 - only after the check
 from cluster.ports import Clock  # noqa: E402 - only after the check
 from cluster.settings import Limits, Timings  # noqa: E402 - only after the check
 
@@ -58,6 +59,13 @@ class _TruncationFilter(logging.Filter):
 
 
 logging.getLogger("pysyncobj.syncobj").addFilter(_TruncationFilter())
+
+
+class _NoPoller:
+    """What stands in for the engine's poller."""
+
+    def poll(self, timeout: float) -> None:
+        """There is nothing to wait for."""
 
 
 class SnapshotDuty(Protocol):
@@ -101,13 +109,16 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         self._on_state_changed = on_state_changed
         self.enter()
         super().__init__(
-            Node(node_id),
-            [Node(other) for other in other_ids],
+            member_node(node_id),
+            [member_node(other) for other in other_ids],
             conf=_conf(journal, timings, limits, self._state_changed),
-            nodeClass=Node,
+            nodeClass=MemberNode,
             transport=transport,
         )
         self._SyncObj__serializer = snapshots
+        # Its sockets are not used: nothing is ever registered, and asking the kernel each tick costs more than the
+        # tick.
+        self._poller = _NoPoller()
 
     def enter(self) -> None:
         """Make this node's clock the one the engine reads."""
@@ -214,21 +225,21 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
     def credit_contact(self, peer_id: str) -> None:
         """A peer answered: check-quorum counts from now."""
         times = self._SyncObj__lastResponseTime
-        node = Node(peer_id)
+        node = member_node(peer_id)
         if node in times:
             times[node] = self._clock_s()
 
     def next_index(self, peer_id: str) -> int:
         """The next entry to send to a peer; 0 if unknown."""
-        return int(self._SyncObj__raftNextIndex.get(Node(peer_id), 0))
+        return int(self._SyncObj__raftNextIndex.get(member_node(peer_id), 0))
 
     def set_next_index(self, peer_id: str, index: int) -> None:
         """Send from this entry on."""
-        self._SyncObj__raftNextIndex[Node(peer_id)] = index
+        self._SyncObj__raftNextIndex[member_node(peer_id)] = index
 
     def match_index(self, peer_id: str) -> int:
         """The last entry a peer is known to hold durably; 0 if unknown."""
-        return int(self._SyncObj__raftMatchIndex.get(Node(peer_id), 0))
+        return int(self._SyncObj__raftMatchIndex.get(member_node(peer_id), 0))
 
     def step_down(self) -> None:
         """Stop leading without a new term."""

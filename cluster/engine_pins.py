@@ -10,6 +10,7 @@ The engine's guards lean on private names, so any other version of it is refused
 | `__generateRaftTimeout` (override) | the node's own randomness, and its settings | 1108 |
 | `__applyLogEntries` (override) | H6, H7, H12: raw entries, applied at most once, only what is durable | 706-734 |
 | `__serializer` (replaced) | H9, H14, H17: snapshots are images, shipped out of band | 623, 1025, 1310, 1419 |
+| `_poller` (replaced) | a system call less in every tick | 196, 704 |
 | `__loadDumpFile` (called) | the snapshot is loaded before any peer is heard | 1478 |
 | `__raftLastApplied` (set) | the state may be ahead of the snapshot after a restart | 176 |
 | `__raftCommitIndex` (raised) | what is applied is committed, whatever the disk says | 175 |

@@ -1,4 +1,5 @@
-"""The engine's transport: every message between engines passes a guard here. Numbers (H1…) are the engine's holes, listed in DESIGN.md.
+"""The engine's transport: every message between engines passes a guard here. Numbers (H1…) are the engine's holes,
+listed in DESIGN.md.
 
 Sending: acknowledgements and votes carry the term and wait for the disk (H4, H5); appends are numbered (H16).
 Receiving: what the engine would get wrong is changed or dropped before it sees it.
@@ -15,6 +16,7 @@ from pysyncobj.transport import Transport
 
 from cluster.engine import Engine
 from cluster.journal import Journal
+from cluster.member_node import member_node
 from cluster.messages import ProtocolViolationError
 from cluster.outbox import Message, Outbox
 
@@ -103,7 +105,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             sent = self._network_send(
                 peer, {"type": "snapshot_offer", "term": message["term"], "manifest": message["serialized"][0]}
             )
-            self._onNodeDisconnected(Node(peer))
+            self._onNodeDisconnected(member_node(peer))
             return sent
         number = self._append_number.get(peer, 0) + 1
         self._append_number[peer] = number
@@ -114,7 +116,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         if self._network_send(peer, message):
             return True
         # Not sent: too much is in flight, or the link just broke. The engine has no window of its own (rule 11).
-        self._onNodeDisconnected(Node(peer))
+        self._onNodeDisconnected(member_node(peer))
         return False
 
     def heartbeat_installing(self, term: int) -> None:
@@ -138,7 +140,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self.installing.discard(peer)
         self._reset_floor.pop(peer, None)
         self._require_engine().enter()
-        self._onNodeConnected(Node(peer))
+        self._onNodeConnected(member_node(peer))
 
     def peer_disconnected(self, peer: str) -> None:
         """The connection is gone, with everything that was held for it or from it."""
@@ -147,13 +149,13 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self._outbox.forget(peer)
         self._held_acks = deque(held for held in self._held_acks if held[0] != peer)
         self._require_engine().enter()
-        self._onNodeDisconnected(Node(peer))
+        self._onNodeDisconnected(member_node(peer))
 
     def resume(self, peer: str) -> None:
         """The peer has drained, or finished its snapshot: the engine may send again."""
         self.installing.discard(peer)
         if peer in self.connected:
-            self._onNodeConnected(Node(peer))
+            self._onNodeConnected(member_node(peer))
 
     def installed(self, peer: str, applied_index: int) -> None:
         """The peer needs no snapshot (any more): it has applied everything up to there, so it is in this log too.
@@ -184,7 +186,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         elif kind == "response_vote":
             self._receive_vote(peer, message)
         elif kind == "timeout_now":
-            self._onMessageReceived(Node(peer), message)
+            self._onMessageReceived(member_node(peer), message)
         else:
             raise ProtocolViolationError(f"message of type {kind!r}")
 
@@ -204,7 +206,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             self._elections.leader_heard(peer)
         self._answering = message.get("n")
         try:
-            self._onMessageReceived(Node(peer), message)
+            self._onMessageReceived(member_node(peer), message)
         finally:
             self._answering = None
 
@@ -237,7 +239,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             if number <= self._reset_floor.get(peer, -1):
                 return  # H16: it answers an append sent before the last reset was acted upon
             self._reset_floor[peer] = self._append_number.get(peer, 0)
-        self._onMessageReceived(Node(peer), message)
+        self._onMessageReceived(member_node(peer), message)
         if message["success"] and not message["reset"]:
             # H2: the engine rewinds to the acknowledged entry and would send everything after it twice.
             engine.set_next_index(peer, max(before, engine.next_index(peer)))
@@ -246,7 +248,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         elections = self._elections
         if elections is None or not elections.may_vote() or elections.refuse_vote_request(message):
             return
-        self._onMessageReceived(Node(peer), message)
+        self._onMessageReceived(member_node(peer), message)
 
     def _receive_vote(self, peer: str, message: Message) -> None:
         vote = (message["term"], peer)
@@ -254,7 +256,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             return  # H19
         if message["term"] == self._require_engine().term:
             self._votes = {v for v in self._votes if v[0] == message["term"]} | {vote}
-        self._onMessageReceived(Node(peer), message)
+        self._onMessageReceived(member_node(peer), message)
 
     def install(self, peer: str, term: int, manifest: bytes, index: int) -> None:
         """Inject a snapshot up to `index` whose image was fetched and checked (the engine's own shipping is not
@@ -264,7 +266,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         message = {"type": "append_entries", "term": term, "commit_index": index, "serialized": (manifest, True, True)}
         self._installed_index = index
         try:
-            self._onMessageReceived(Node(peer), message)
+            self._onMessageReceived(member_node(peer), message)
         finally:
             self._installed_index = None
 
@@ -272,7 +274,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         """Somebody has a newer term: take it over, and step down (a vote request that cannot be granted)."""
         if term > self._require_engine().term:
             self._onMessageReceived(
-                Node(peer), {"type": "request_vote", "term": term, "last_log_term": -1, "last_log_index": 0}
+                member_node(peer), {"type": "request_vote", "term": term, "last_log_term": -1, "last_log_index": 0}
             )
 
     def _require_engine(self) -> Engine:

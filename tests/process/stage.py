@@ -109,5 +109,5 @@ async def cluster_of(count: int, data_dir: Path, options: Sequence[str] = ()) ->
                 error.add_note("\n".join([f"--- {node_id}", *lines]))
             await stage.kill(*cluster.nodes)
             raise
-        await cluster.stop(STOP_GRACE_S)
+        await stage.kill(*cluster.nodes)
     shutil.rmtree(data_dir)

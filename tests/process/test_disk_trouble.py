@@ -1,4 +1,4 @@
-"""Disks that are full: at a first start, under load, at a restart. With room again, everything acknowledged is there."""
+"""Full disks: at a first start, under load, at a restart. With room again, all that was acknowledged is there."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ FULL = os.environ.get("HIVE_PROCESS_TESTS") == "full"
 """Ten leaders in a row, each under more load, instead of three."""
 
 LEADER_KILLS = 10 if FULL else 3
-WRITES_BETWEEN = 400 if FULL else 80
+WRITES_BETWEEN = 400 if FULL else 60
 FAILOVER_MS_MAX = 30_000
 """No measure of speed, which belongs to the benchmark: this says that it happens by itself."""
 

@@ -1,4 +1,4 @@
-"""SIGTERM: the leader hands over before it goes, what it holds is on disk with a mark that says so, and it comes back."""
+"""SIGTERM: the leader hands over before it goes; what it holds is on disk, with a mark that says so; it comes back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import itertools
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import aiohttp
 import pytest
 from hive_client import Client
 
@@ -17,13 +19,8 @@ from tests.process.stage import Stage, cluster_of
 pytestmark = pytest.mark.process
 
 SESSION = "s"
-# An election after a leader that is simply gone would take at least this long, so a shorter gap is a hand-over.
-ELECTION_MS = 4_000
-SLOW_ELECTIONS = (
-    "--election-timeout-min-ms", str(ELECTION_MS),
-    "--election-timeout-max-ms", str(ELECTION_MS + 500),
-    "--fallback-ms", str(ELECTION_MS + 500),
-)  # fmt: skip
+GAP_S_MAX = 5.0
+"""No measure of speed, only "by itself"; what was measured is shown."""
 
 
 class Pulse:
@@ -79,11 +76,15 @@ def clean_mark(stage: Stage, node_id: str) -> object:
 
 @async_test()
 async def test_leader_hands_over_before_it_goes(tmp_path: Path) -> None:
-    async with cluster_of(3, tmp_path / "data", SLOW_ELECTIONS) as stage:
+    async with cluster_of(3, tmp_path / "data") as stage:
         leader_id, gap_s = await stop_leader_under_load(stage)
         show(f"longest gap in writes while the leader {leader_id} was stopped: {gap_s * 1000:.0f} ms")
-        assert gap_s < ELECTION_MS / 1000
-        assert await stage.leader_id() != leader_id
+        assert gap_s < GAP_S_MAX
+        next_leader_id = await stage.leader_id()
+        assert next_leader_id != leader_id
+        # It was still there to see whom it had handed over to: nobody had to miss it first.
+        roles = [line for line in stage.log_of(leader_id).splitlines() if " role=" in line]
+        assert f"role=follower term=2 leader={next_leader_id}" in roles[-1]
         assert clean_mark(stage, leader_id) is not None
         await stage.start(leader_id)
         assert clean_mark(stage, leader_id) is None, "a mark that outlived its stop would be believed after power loss"
@@ -105,12 +106,18 @@ async def test_all_stop_cleanly_and_serve_again(tmp_path: Path) -> None:
 
 
 @async_test()
-async def test_long_poll_does_not_hold_up_a_stop(tmp_path: Path) -> None:
-    async with cluster_of(1, tmp_path / "data", ("--shutdown-timeout-ms", "60000")) as stage:
+async def test_open_polls_and_streams_do_not_hold_up_a_stop(tmp_path: Path) -> None:
+    async with (
+        cluster_of(1, tmp_path / "data", ("--shutdown-timeout-ms", "60000")) as stage,
+        aiohttp.ClientSession(stage.endpoint("n1")) as http,
+    ):
         await stage.client.sessions.create(session_id=SESSION)
-        async with Client(stage.cluster.endpoints) as other:
-            poll = asyncio.create_task(other.sessions.events(SESSION, wait_ms=60_000))
-            await stage.client.sessions.get(SESSION)
+        poll = asyncio.create_task(http.get(f"/api/sessions/{SESSION}/events", params={"wait_ms": 60_000}))
+        async with http.get("/api/watch") as stream:
+            assert await stream.content.readline()
             # Killed after the grace, which is far below the time the poll may take: then the status is not 0.
             assert await stage.stop("n1") == 0
-            await asyncio.gather(poll, return_exceptions=True)
+            with suppress(aiohttp.ClientError):
+                await stream.read()
+        answered = await asyncio.gather(poll, return_exceptions=True)
+        assert isinstance(answered[0], aiohttp.ClientResponse | aiohttp.ClientError)

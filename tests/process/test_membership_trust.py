@@ -45,7 +45,8 @@ async def test_wrong_secret_does_not_join_and_says_so(tmp_path: Path) -> None:
         assert (await stage.client.cluster.livez(stage.endpoint(outsider))).ok
         assert not (await stage.client.cluster.readyz(stage.endpoint(outsider))).ok
         assert (await stage.status(outsider)).leader_id is None
-        await stage.client.sessions.create(session_id=SESSION)
+        async with stage.client_of(insider) as client:
+            await client.sessions.create(session_id=SESSION)
         assert (await stage.status(outsider)).revision == 0
 
         await stage.kill(outsider)

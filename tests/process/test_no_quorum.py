@@ -16,7 +16,7 @@ from tests.process.stage import Stage, cluster_of
 pytestmark = pytest.mark.process
 
 SESSION = "s"
-TIMEOUT_MS = 1_500
+TIMEOUT_MS = 800
 # What a busy machine may add to a node's own timeout. It is long after the node should have answered.
 ANSWERS_WITHIN_S = TIMEOUT_MS / 1000 + 5.0
 

@@ -44,7 +44,7 @@ def garbage_behind(segment: Written) -> None:
 def half_a_group_behind(segment: Written) -> None:
     """The begin of a group that was being written: its first bytes are those of a real one."""
     data = segment.path.read_bytes()
-    overwrite(segment.path, segment.end, data[segment.groups[-1] : segment.end - 7])
+    overwrite(segment.path, segment.end, data[segment.groups[-1] : (segment.groups[-1] + segment.end) // 2])
 
 
 def reserve_lost(segment: Written) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tests.sim.plan import FOCI
 from tests.sim.simulation import simulate
 
 
@@ -15,6 +16,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds to run")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--nodes", type=int, choices=(3, 5), help="cluster size; by default 3, and 5 for every fourth")
+    parser.add_argument("--focus", choices=sorted(FOCI), help="kind of trouble; by default the seed decides")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--verbose", action="store_true", help="print the transcript")
     options = parser.parse_args()
@@ -23,7 +25,7 @@ def main() -> int:
     totals: dict[str, int] = {}
     began_s = time.perf_counter()
     for seed in range(first, first + count):
-        report = simulate(seed, nodes=options.nodes or nodes_of(seed))
+        report = simulate(seed, nodes=options.nodes or nodes_of(seed), focus=options.focus)
         if options.verbose:
             sys.stdout.write("\n".join(report.transcript) + "\n")
         for name, figure in report.figures.items():

@@ -218,9 +218,19 @@ class Member:
     # --- start --------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start a process on what is kept (cluster/start.py, without its files)."""
+        """Start a process on what is kept; one that cannot start is a violation."""
         self.lives += 1
         life = self.life = Life(self, self.lives)
+        try:
+            self._open(life)
+            life.run(self.core.start)
+        except Exception as error:  # noqa: BLE001 - as in a real node: whatever it is, the process ends
+            self.sim.checks.on_fatal(self, error)
+            life.over = True
+            self.life = None
+
+    def _open(self, life: Life) -> None:
+        """From what is on the disk to a core, as cluster/start.py does it with files."""
         kept, scheduler = self.kept, self.sim.scheduler
         new = not kept.disk.names()
         journal = Journal.open(
@@ -275,7 +285,6 @@ class Member:
             ),
             owner=Process(self, state, snapshot_executor),
         )
-        life.run(self._core.start)
 
     def _open_state(self, journal: Journal) -> SimState:
         kept = self.kept

@@ -27,11 +27,20 @@ TIMINGS = Timings(
 )
 
 
+FOCI: dict[str, tuple[str, ...]] = {
+    "all": tuple(sorted(KINDS)),
+    "snapshots": ("isolate", "partition", "kill", "power", "reset", "stall", "transfer", "link") + ("snapshot",) * 4,
+    "divergence": ("isolate", "partition", "power", "link", "transfer", "reset", "pause", "stall"),
+}
+"""Kinds of trouble that belong together. Most seeds take from all; the others go deep into one part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The dice of one seed."""
 
     nodes: int
+    focus: str
     trouble_s: float
     fault_pause_s: float
     load_pause_s: float
@@ -44,27 +53,31 @@ class Plan:
     limits: Limits
 
 
-def plan_of(seed: int, nodes: int, trouble_s: float) -> Plan:
+def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
     """Throw the dice."""
     rng = Random(f"plan {seed}")
-    kinds = rng.sample(sorted(KINDS), rng.randrange(3, len(KINDS)))
-    log_keep_bytes = rng.choice((0, 0, 2_000, 20_000))
+    thrown = rng.choice(("all", "all", "snapshots", "divergence"))
+    focus = focus or thrown
+    deep = focus != "all"
+    kinds = rng.sample(FOCI[focus], rng.randrange(len(FOCI[focus]) - 2 if deep else 3, len(FOCI[focus])))
+    images = focus == "snapshots"
     return Plan(
         nodes=nodes,
+        focus=focus,
         trouble_s=trouble_s,
         fault_pause_s=rng.choice((0.25, 0.5, 1.0)),
-        load_pause_s=rng.choice((0.02, 0.04, 0.08)),
+        load_pause_s=rng.choice((0.01, 0.02) if deep else (0.02, 0.04, 0.08)),
         kinds=tuple(kinds),
-        disk_s=rng.choice((0.0003, 0.002, 0.01)),
-        delay_s=rng.choice((0.0003, 0.002, 0.02)),
+        disk_s=rng.choice((0.002, 0.01) if deep else (0.0003, 0.002, 0.01)),
+        delay_s=rng.choice((0.002, 0.02) if deep else (0.0003, 0.002, 0.02)),
         in_flight_bytes_max=rng.choice((20_000, 200_000, 64 << 20)),
-        chunk_bytes=rng.choice((1_000, 20_000)),
+        chunk_bytes=rng.choice((500, 2_000) if images else (1_000, 20_000)),
         slice_s=rng.choice((0.02, -1.0)),
         limits=Limits(
             segment_bytes=rng.choice((4_096, 16_384, 65_536)),
             log_cache_bytes=rng.choice((2_000, 1 << 20)),
-            log_keep_bytes=log_keep_bytes,
-            snapshot_log_bytes=rng.choice((3_000, 20_000, 200_000)),
+            log_keep_bytes=rng.choice((0, 1_000) if images else (0, 2_000, 20_000)),
+            snapshot_log_bytes=rng.choice((1_000, 3_000) if images else (3_000, 20_000, 200_000)),
             uncommitted_bytes_max=rng.choice((20_000, 64 << 20)),
         ),
     )

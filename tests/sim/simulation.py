@@ -165,10 +165,10 @@ class Simulation:
         return Report(self.seed, self.checks.violations, lines, figures)
 
 
-def simulate(seed: int, *, nodes: int = 3, trouble_s: float = 10.0) -> Report:
-    """Run one seed."""
+def simulate(seed: int, *, nodes: int = 3, trouble_s: float = 10.0, focus: str | None = None) -> Report:
+    """Run one seed. `focus`: what kind of trouble, see `plan.FOCI`; by default the seed decides."""
     logging.getLogger("pysyncobj").setLevel(logging.CRITICAL + 1)
     logging.getLogger("hive").setLevel(logging.CRITICAL + 1)
-    plan = plan_of(seed, nodes, trouble_s)
+    plan = plan_of(seed, nodes, trouble_s, focus)
     with settings_of(plan):
         return Simulation(seed, plan).run()
