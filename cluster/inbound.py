@@ -158,7 +158,7 @@ class Inbound:
 
     def on_drained(self, peer_id: str) -> None:
         """A slow peer reads again."""
-        self._core.guarded(lambda: self._core.transport.resume(peer_id))
+        self._core.guarded(lambda: self._core.transport.drained(peer_id))
 
     def on_message(self, peer_id: str, message: Message) -> None:
         """One message of a peer. A malformed one costs the peer its connection, never this node."""

@@ -101,10 +101,11 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         if "serialized" in message:
             # The peer is behind the log. It gets the manifest, and fetches the image itself; until it is done the
             # engine must not send it anything (H17 and endless repeats), so for the engine it is gone.
-            self.installing.add(peer)
             sent = self._network_send(
                 peer, {"type": "snapshot_offer", "term": message["term"], "manifest": message["serialized"][0]}
             )
+            if sent:
+                self.installing.add(peer)
             self._onNodeDisconnected(member_node(peer))
             return sent
         number = self._append_number.get(peer, 0) + 1
@@ -151,8 +152,13 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self._require_engine().enter()
         self._onNodeDisconnected(member_node(peer))
 
+    def drained(self, peer: str) -> None:
+        """The peer reads again; one that fetches a snapshot goes on fetching."""
+        if peer not in self.installing:
+            self.resume(peer)
+
     def resume(self, peer: str) -> None:
-        """The peer has drained, or finished its snapshot: the engine may send again."""
+        """The engine may send to this peer again."""
         self.installing.discard(peer)
         if peer in self.connected:
             self._onNodeConnected(member_node(peer))

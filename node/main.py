@@ -27,6 +27,10 @@ from node.metrics import NodeMetrics
 from node.version import VERSION
 from statemachine import machine
 
+THREAD_SWITCH_S = 0.0001
+"""How long the loop's thread may keep the interpreter from the log's thread. With Python's 5 ms every fsync of a busy node
+is noticed 5 ms late; measured at 64 connections, that halves what it does."""
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 READY_CHECK_S = 0.02
@@ -48,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(settings.log_level, settings.log_format)
     for warning in settings.warnings:
         log.warning(warning)
+    sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))

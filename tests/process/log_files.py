@@ -6,15 +6,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.journal.records import SEGMENT_HEADER_BYTES, parse_group, salt_of
+from cluster.journal.records import ENTRY, GROUP_HEADER_BYTES, SEGMENT_HEADER_BYTES, parse_group, salt_of
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A segment with something in it: where its groups begin, and where the last one ends."""
+    """A segment with something in it: where its groups begin, which of them was the last with an entry, and where the
+    last one ends."""
 
     path: Path
     groups: list[int]
+    last_entry: int
     end: int
 
 
@@ -24,12 +26,15 @@ def newest_segment(data_dir: Path) -> Written:
     for path in sorted((data_dir / "log").glob("*.seg"), reverse=True):
         data = path.read_bytes()
         groups = []
-        position = SEGMENT_HEADER_BYTES
+        last_entry = position = SEGMENT_HEADER_BYTES
         while (group := parse_group(data, position, len(data), salt)) is not None:
             groups.append(position)
-            position = group[1]
+            places, end = group
+            if any(kind == ENTRY for kind, _, _ in places):
+                last_entry = position
+            position = end
         if groups:
-            return Written(path, groups, position)
+            return Written(path, groups, last_entry, position)
     raise AssertionError("the log holds nothing")
 
 
@@ -51,8 +56,8 @@ def cut(path: Path, length: int) -> None:
         file.truncate(length)
 
 
-def tear_last_group(data_dir: Path) -> None:
-    """The last group as if only its first half had reached the disk."""
+def tear_last_entry(data_dir: Path) -> None:
+    """As if the last write with an entry had half reached the disk, and nothing after it."""
     segment = newest_segment(data_dir)
-    half = (segment.groups[-1] + segment.end) // 2
-    overwrite(segment.path, half, bytes(segment.end - half))
+    from_here = segment.last_entry + GROUP_HEADER_BYTES + 1
+    overwrite(segment.path, from_here, bytes(segment.end - from_here))

@@ -12,7 +12,7 @@ from hive_client import ClusterStatus
 
 from cluster.real.wire import Decoder, encode
 from ops.addresses import HOST
-from tests.process.log_files import tear_last_group
+from tests.process.log_files import tear_last_entry
 from tests.process.running import async_test, until
 from tests.process.stage import Stage, cluster_of
 
@@ -82,7 +82,7 @@ async def test_node_that_lost_what_it_acknowledged_is_refused(tmp_path: Path) ->
         await stage.converged()
         forgetful = (await stage.follower_ids())[0]
         await stage.kill(forgetful)
-        tear_last_group(stage.directory(forgetful))
+        tear_last_entry(stage.directory(forgetful))
         await stage.start_only(forgetful)
         assert await stage.ended(forgetful) == STOPPED_BY_FAULT
         assert "has lost log entries it once acknowledged" in stage.cluster.nodes[forgetful].last_line()

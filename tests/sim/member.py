@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from cluster import state as state_rules
 from cluster.core import Core, CoreOptions
 from cluster.host import Host
 from cluster.journal import Journal, JournalOptions
@@ -16,7 +17,7 @@ from cluster.memory_state import MemorySnapshots, MemoryState
 from cluster.peers import JOURNAL_UNKNOWN, Peers
 from cluster.replica import Notice
 from cluster.settings import Limits, Timings
-from cluster.state import Position, may_stay
+from cluster.state import Position
 from statemachine import machine
 from statemachine.store import MemoryStore
 from tests.sim.clockwork import Action, DiskSpeed, SimClock, SimExecutor, SimLoop
@@ -291,7 +292,7 @@ class Member:
         state = SimState(kept.snapshots, lambda before, after: self.sim.checks.on_commit(self, before, after))
         found, snapshot_index = kept.generation, state.position.index if kept.snapshots.manifest is not None else 0
         trusted = kept.same_boot or kept.clean
-        if found is not None and trusted and may_stay(found.position, snapshot_index, journal.term_at):
+        if found is not None and trusted and state_rules.may_stay(found.position, snapshot_index, journal.term_at):
             state.adopt(found)
         elif found is not None:
             state.generation = found.number + 1

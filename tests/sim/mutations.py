@@ -1,7 +1,8 @@
 """Each guard of cluster/, and the change that takes it away: the simulator must notice.
 
 A mutation is a replacement in the source of one function; if the function no longer reads like that, it fails loudly.
-`first`, `seeds`, `nodes`: where the simulator is known to notice, found with `python -m tests.sim.search`.
+`plot`: the script in `plots.py` that goes through the moment at which it matters; without one, seeds do: at least one of
+`seeds` seeds from `first` on notices, with that `focus` and so many `nodes` (chosen with `python -m tests.sim.search`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import __future__
 
 import importlib
 import inspect
+import linecache
 import textwrap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +38,7 @@ class Mutation:
     seeds: int = 10
     nodes: int = 3
     focus: str = "all"
+    plot: str = ""
 
 
 @contextmanager
@@ -51,9 +54,11 @@ def changed(change: Change) -> Iterator[None]:
     source = textwrap.dedent(inspect.getsource(function))
     if source.count(change.old) != 1:
         raise LookupError(f"{change.module}.{change.name} does not hold this once: {change.old}")
-    code = compile(
-        source.replace(change.old, change.new), f"mutated {name}", "exec", __future__.annotations.compiler_flag
-    )
+    source = source.replace(change.old, change.new)
+    place = f"{change.module}.{change.name} with {change.new}"
+    # So that a second change of the same function finds the first one's source.
+    linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)
+    code = compile(source, place, "exec", __future__.annotations.compiler_flag)
     made: dict[str, object] = {}
     exec(code, module.__dict__, made)
     setattr(owner, name, made[name])
@@ -90,19 +95,6 @@ MUTATIONS = (
         ),
     ),
     Mutation(
-        "H2: a follower cuts what agrees",
-        (
-            Change(
-                "cluster.journal.journal",
-                "Journal.deleteEntriesFrom",
-                "self._last = min(self._last, self._log.first_index + entryFrom - 1)",
-                "self._last = min(self._last, self._log.first_index + entryFrom - 1)\n"
-                "    if self._last < self._log.last_index: self._log.truncate(self._last + 1)",
-            ),
-            Change("cluster.journal.log", "DurableLog.truncate", "if index <=", "if False and index <="),
-        ),
-    ),
-    Mutation(
         "H3: loading a snapshot clears the log",
         (
             Change("cluster.journal.journal", "Journal._add_replacing", "if known and", "if False and"),
@@ -119,6 +111,7 @@ MUTATIONS = (
                 "False",
             ),
         ),
+        plot="leader_with_a_stalled_disk",
     ),
     Mutation(
         "H4: a follower acknowledges before its disk has the entry",
@@ -151,19 +144,7 @@ MUTATIONS = (
                 _TRANSPORT, "GuardedTransport._deliver_held_acks", 'elif message["term"] == engine.term:', "else:"
             ),
         ),
-        first=4,
-        nodes=5,
-    ),
-    Mutation(
-        "H16: every reset is acted upon",
-        (
-            Change(
-                _TRANSPORT,
-                "GuardedTransport._deliver_ack",
-                "if number <= self._reset_floor.get(peer, -1):",
-                "if False:",
-            ),
-        ),
+        plot="acknowledgement_of_an_earlier_leadership",
     ),
     Mutation(
         "H20: an old leader is not told of a newer term",
@@ -249,14 +230,6 @@ MUTATIONS = (
         (Change("cluster.read_index", "ReadIndex._take", "if engine.commit_index < engine.no_op_index:", "if False:"),),
     ),
     Mutation(
-        "questions of a restarted node are numbered from 0",
-        (
-            Change(
-                "cluster.read_index", "ReadIndex.__init__", "self._number = first_number", "self._number = 0"
-            ),
-        ),
-    ),
-    Mutation(
         "a snapshot older than the state is installed",
         (
             Change(
@@ -267,10 +240,12 @@ MUTATIONS = (
             ),
             Change("cluster.installing", "Installing.go_on", "if index > core.engine.applied_index:", "if True:"),
         ),
+        plot="snapshot_overtaken_by_the_log",
     ),
     Mutation(
         "an installed snapshot is answered with the end of the log",
         (Change(_TRANSPORT, _SEND, 'message["next_node_idx"] = self._installed_index + 1', "pass"),),
+        plot="tail_behind_a_snapshot",
     ),
     Mutation(
         "a lost answer to a snapshot is waited for",
@@ -282,10 +257,12 @@ MUTATIONS = (
                 "pass",
             ),
         ),
+        plot="answer_to_a_snapshot_is_lost",
     ),
     Mutation(
         "an offer of an earlier leadership is never forgotten",
         (Change(_TRANSPORT, "GuardedTransport.leadership_changed", "self.resume(peer)", "pass"),),
+        plot="offer_of_an_earlier_leadership",
     ),
     Mutation(
         "an own snapshot takes the place of a newer one",
@@ -297,10 +274,12 @@ MUTATIONS = (
                 "return False",
             ),
         ),
+        plot="own_snapshot_while_one_is_fetched",
     ),
     Mutation(
         "a state older than the snapshot goes on",
         (Change("cluster.state", "may_stay", "if position.index < snapshot_index:", "if False:"),),
+        plot="killed_between_image_and_log",
     ),
     Mutation(
         "a new leader does not take up the log's time",
@@ -312,9 +291,5 @@ MUTATIONS = (
     Mutation(
         "entries are stamped by the leader's clock alone",
         (Change("cluster.entry_time", "EntryTime.known", "return self._contact.clocks_known()", "return True"),),
-    ),
-    Mutation(
-        "batches nobody waits for keep their place",
-        (Change("cluster.proposer", "Proposer.expire", "del self._sent[sequence]", "pass"),),
     ),
 )

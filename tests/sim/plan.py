@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 
-from pysyncobj.node import Node
-
 import cluster.applier
 import cluster.core
 import cluster.snapshots
@@ -83,18 +81,13 @@ def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
     )
 
 
-def _stable_hash(node: Node) -> int:
-    return int.from_bytes(node.id.encode(), "big")
-
-
 @contextmanager
 def settings_of(plan: Plan) -> Iterator[None]:
-    """Module constants as this plan wants them; and sets of nodes in the same order in every process."""
+    """Module constants as this plan wants them."""
     wanted = (
         (cluster.core, "TICK_S", TICK_S),
         (cluster.snapshots, "_CHUNK_BYTES", plan.chunk_bytes),
         (cluster.applier, "_SLICE_S", plan.slice_s),
-        (Node, "__hash__", _stable_hash),
     )
     before = [getattr(owner, name) for owner, name, _ in wanted]
     for owner, name, value in wanted:

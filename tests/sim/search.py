@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from tests.sim.mutations import MUTATIONS, mutated
+from tests.sim.plots import PLOTS
 from tests.sim.simulation import simulate
 
 
@@ -21,6 +22,10 @@ def main() -> int:
     options = parser.parse_args()
     for mutation in MUTATIONS:
         if options.only not in mutation.name:
+            continue
+        if mutation.plot:
+            with mutated(mutation):
+                sys.stdout.write(f"{mutation.name}: {mutation.plot} {PLOTS[mutation.plot]()[:1]}\n")
             continue
         found: list[int] = []
         what = ""

@@ -69,9 +69,9 @@ class Simulation:
         self.faults.begin()
         self._until(self.plan.trouble_s)
         if not self.checks.failed:
-            self._settle()
+            self.settle()
         if not self.checks.violations:
-            self._stay_calm()
+            self.stay_calm()
         if not self.checks.violations:
             self.checks.at_the_end(self.members)
         for member in self.members:
@@ -81,7 +81,7 @@ class Simulation:
     def _until(self, time_s: float) -> None:
         self.scheduler.run_until(time_s, lambda: self.checks.failed)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Everything is whole: within a bounded time every node serves writes and reads, and all are equal."""
         # An emptied directory is given back first.
         while self.faults.emptied is not None and not self.checks.failed:
@@ -92,10 +92,10 @@ class Simulation:
         for member in self.members:
             self._serve(member, 0, end_s, served)
         self.scheduler.run_until(end_s, lambda: self.checks.failed or len(served) == 2 * len(self.members))
-        self.scheduler.run_until(end_s, lambda: self.checks.failed or self._equal())
+        self.scheduler.run_until(end_s, lambda: self.checks.failed or self.equal())
         if len(served) < 2 * len(self.members):
             self.checks.violated("all", f"stuck: only {sorted(served)} were served in {_SETTLE_S} s without faults")
-        elif not self._equal():
+        elif not self.equal():
             stand = {member.node_id: member.core.state.position.index for member in self.members if member.up}
             what = f"stuck: nodes stand at {stand}, or disagree who leads, {_SETTLE_S} s after the last fault"
             self.checks.violated("all", what)
@@ -119,7 +119,8 @@ class Simulation:
             if tries == 0:
                 self.load.read(member, 1.0, was_read)
 
-    def _equal(self) -> bool:
+    def equal(self) -> bool:
+        """Whether all nodes are up, have applied the same, and agree on one leader."""
         cores = [member.core for member in self.members if member.up]
         return (
             len(cores) == len(self.members)
@@ -128,7 +129,7 @@ class Simulation:
             and sum(core.is_leader for core in cores) == 1
         )
 
-    def _stay_calm(self) -> None:
+    def stay_calm(self) -> None:
         """A follower that was away comes back: the healthy leader stays, and its term."""
         leader = next(member for member in self.members if member.core.is_leader)
         term = leader.core.engine.term
@@ -143,8 +144,8 @@ class Simulation:
         self.hub.heal(pairs)
         self.note("network", f"{away.node_id} is back")
         self._until(self.scheduler.now_s + _CALM_S)
-        self.scheduler.run_until(self.scheduler.now_s + _SETTLE_S, lambda: self.checks.failed or self._equal())
-        if not self._equal():
+        self.scheduler.run_until(self.scheduler.now_s + _SETTLE_S, lambda: self.checks.failed or self.equal())
+        if not self.equal():
             self.checks.violated(away.node_id, f"stuck: has not caught up {_SETTLE_S} s after it came back")
         if leader.core.engine.term != term:
             self.checks.violated(away.node_id, f"deposed the healthy leader {leader.node_id} when it came back")

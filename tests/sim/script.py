@@ -1,0 +1,144 @@
+"""A simulation led by the hand: for troubles that dice rarely throw in the right order."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cluster.settings import Limits
+from statemachine.commands import AppendEvents, CreateSession, NewEvent
+from tests.sim.load import Result
+from tests.sim.member import Member
+from tests.sim.plan import Plan, settings_of
+from tests.sim.simulation import Simulation
+
+_PATIENCE_S = 10.0
+
+
+def _plan(nodes: int, disk_s: float) -> Plan:
+    return Plan(
+        nodes=nodes,
+        focus="script",
+        trouble_s=0.0,
+        fault_pause_s=1.0,
+        load_pause_s=1.0,
+        kinds=(),
+        disk_s=disk_s,
+        delay_s=0.001,
+        in_flight_bytes_max=64 << 20,
+        chunk_bytes=1_000,
+        slice_s=-1.0,
+        limits=Limits(segment_bytes=65_536, log_keep_bytes=0, snapshot_log_bytes=1 << 30),
+    )
+
+
+class Script:
+    """A calm cluster with one session, and the means to trouble it. Entries are applied one at a time."""
+
+    def __init__(self, nodes: int, disk_s: float) -> None:
+        self.sim = Simulation(0, _plan(nodes, disk_s))
+        self.sim.hub.delays.calm = True
+        self._number = 0
+        for member in self.sim.members:
+            member.start()
+        self.until(lambda: any(member.core.is_leader for member in self.sim.members))
+        self.write(self.leader, command=CreateSession("s"))
+        self.until(self.sim.equal)
+
+    @property
+    def leader(self) -> Member:
+        """The leader of the highest term."""
+        leaders = [member for member in self.sim.members if member.up and member.core.engine.leading]
+        return max(leaders, key=lambda member: member.core.engine.term)
+
+    def others(self, *members: Member) -> list[Member]:
+        """All but these."""
+        return [member for member in self.sim.members if member not in members]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let time go by until the condition holds."""
+        if condition():
+            return
+        end_s = self.sim.scheduler.now_s + _PATIENCE_S
+        if not self.sim.scheduler.run_until(end_s, lambda: self.sim.checks.failed or condition()):
+            raise AssertionError("the script does not get where it wants to go")
+
+    def wait(self, duration_s: float) -> None:
+        """Let time go by."""
+        self.sim.scheduler.run_until(self.sim.scheduler.now_s + duration_s)
+
+    def begin_write(
+        self, member: Member, timeout_s: float = 2.0, command: CreateSession | None = None
+    ) -> list[Result]:
+        """Write at a node; the result will be in the list."""
+        self._number += 1
+        name, results = f"s{self._number}", list[Result]()
+        event = NewEvent(name, "sim", b'"%s"' % (b"x" * 300))
+        self.sim.load.write(member, [(name, command or AppendEvents("s", (event,)), None)], timeout_s, results.append)
+        return results
+
+    def write(self, member: Member, command: CreateSession | None = None) -> None:
+        """Write at a node, and wait for the answer."""
+        results = self.begin_write(member, command=command)
+        self.until(lambda: bool(results))
+
+    def cut(self, here: list[Member], there: list[Member], *, both: bool = True) -> None:
+        """Nothing passes from here to there, nor back."""
+        pairs = {(a.node_id, b.node_id) for a in here for b in there}
+        self.sim.hub.cut |= pairs | ({(b, a) for a, b in pairs} if both else set())
+
+    def heal(self) -> None:
+        """Everything passes."""
+        self.sim.hub.heal(set(self.sim.hub.cut))
+
+    def break_connections(self, member: Member) -> None:
+        """All connections of a node break, and everybody knows."""
+        for connection in list(self.sim.hub.connections):
+            if member.node_id in (connection.dialer.port.node_id, connection.acceptor.port.node_id):
+                connection.break_now(0.0, 0.0)
+
+    def hand_over(self, to: Member) -> None:
+        """Make another node the leader."""
+        before = self.leader
+        self.until(lambda: before.core.engine.match_index(to.node_id) == before.core.journal.last_index)
+        before.core.hand_over(to.node_id)
+        self.until(lambda: to.core.is_leader)
+
+    def begin_snapshot(self, member: Member) -> None:
+        """Have a node take a snapshot with its next tick."""
+        member.core.engine.forceLogCompaction()
+        member.core.schedule_pump()
+
+    def snapshot(self, member: Member) -> None:
+        """Have a node take a snapshot of all that it has applied, and trim its log."""
+        before = member.core.journal.first_index
+        self.begin_snapshot(member)
+        self.until(lambda: member.core.journal.first_index > before)
+
+    def behind(self, member: Member) -> None:
+        """Cut a follower off and leave it behind the log of all others, whose leader alone has a snapshot."""
+        self.cut([member], self.others(member))
+        self.break_connections(member)
+        for _ in range(5):
+            self.write(self.leader)
+        self.snapshot(self.leader)
+
+    def finish(self) -> list[str]:
+        """Repair everything, check everything; what was wrong."""
+        if not self.sim.checks.violations:
+            self.sim.settle()
+        if not self.sim.checks.violations:
+            self.sim.checks.at_the_end(self.sim.members)
+        for member in self.sim.members:
+            member.crash(power=False)
+        return self.sim.checks.violations
+
+
+@contextmanager
+def script(nodes: int = 3, disk_s: float = 0.0003) -> Iterator[Script]:
+    """A script to play."""
+    logging.getLogger("pysyncobj").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("hive").setLevel(logging.CRITICAL + 1)
+    with settings_of(_plan(nodes, disk_s)):
+        yield Script(nodes, disk_s)
