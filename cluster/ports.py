@@ -54,9 +54,6 @@ class Executor(Protocol):
         its fsync.
         """
 
-    def close(self) -> None:
-        """Finish what was submitted, then take nothing more."""
-
 
 class Disk(Protocol):
     """One directory of flat files. Every method may raise OSError, and may block: only executors and start-up call it.

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -178,9 +178,8 @@ def _assemble(
 ) -> NodeReplica:
     loop = asyncio.get_running_loop()
     identity, journal, state = opened.identity, opened.journal, opened.state
-    host = Host(
-        network, clock, AsyncioLoop(loop), ThreadExecutor(loop, "hive-log"), ThreadExecutor(loop, "hive-snapshot")
-    )
+    threads = (ThreadExecutor(loop, "hive-log"), ThreadExecutor(loop, "hive-snapshot"))
+    host = Host(network, clock, AsyncioLoop(loop), *threads)
     records = _IdentityFile(opened.directory, identity, host.snapshot_executor, on_fatal)
     run = secrets.randbits(63)
     peers = Peers(
@@ -212,17 +211,21 @@ def _assemble(
         secrets.randbits(63),
     )
     core = Core(core_options, journal=journal, state=state, machine=machine, peers=peers, host=host, owner=replica)
-    replica.bind(core, [partial(_finish, opened, records, host)])
+    # Two steps: what the threads have finished is heard on the loop before anything else is written.
+    replica.bind(core, [partial(_end, threads), partial(_finish, opened, records)])
     core.start()
     _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, host, core, on_fatal)
     return replica
 
 
-def _finish(opened: _Opened, records: _IdentityFile, host: Host) -> None:
+def _end(threads: Iterable[ThreadExecutor]) -> None:
+    for thread in threads:
+        thread.close()
+
+
+def _finish(opened: _Opened, records: _IdentityFile) -> None:
     """Everything to disk, then the mark that says so, then let go. Blocks."""
     opened.journal.sync_blocking()
-    for executor in (host.snapshot_executor, host.journal_executor):
-        executor.close()
     position = opened.state.position
     opened.state.close()
     opened.directory.save(replace(records.identity, clean=CleanMark(position.index, position.term)))

@@ -245,6 +245,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             if number <= self._reset_floor.get(peer, -1):
                 return  # H16: it answers an append sent before the last reset was acted upon
             self._reset_floor[peer] = self._append_number.get(peer, 0)
+            engine.send_now()  # or what it lacks waits for the next period
         self._onMessageReceived(member_node(peer), message)
         if message["success"] and not message["reset"]:
             # H2: the engine rewinds to the acknowledged entry and would send everything after it twice.

@@ -205,6 +205,8 @@ SETTINGS: tuple[Setting, ...] = (
             "an offer that is not accepted within it goes to another agent", "duties", "MS"),
     Setting("log_keep_bytes", _bytes, str(_LIMITS.log_keep_bytes), "log kept behind a snapshot for slow followers",
             "storage", "BYTES"),
+    Setting("segment_bytes", _bytes, str(_LIMITS.segment_bytes), "size of one log file; two are reserved at once",
+            "storage", "BYTES"),
     Setting("snapshot_log_bytes", _bytes, str(_LIMITS.snapshot_log_bytes), "log after which a snapshot is taken",
             "storage", "BYTES"),
     Setting("state_map_bytes", _bytes, str(_LIMITS.state_map_bytes), "largest size of the state", "storage", "BYTES"),

@@ -28,8 +28,8 @@ from node.version import VERSION
 from statemachine import machine
 
 THREAD_SWITCH_S = 0.0001
-"""How long the loop's thread may keep the interpreter from the log's thread. With Python's 5 ms every fsync of a busy node
-is noticed 5 ms late; measured at 64 connections, that halves what it does."""
+"""How long the loop's thread may keep the interpreter from the log's thread. With Python's 5 ms a busy node would hear
+of each fsync up to 5 ms late."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

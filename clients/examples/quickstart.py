@@ -6,6 +6,7 @@ from hive_client import Client, TaskContext, Worker
 
 
 async def main() -> None:
+    """Submit one task, do it, print its result."""
     async with Client() as client:  # HIVE_ENDPOINTS, or http://127.0.0.1:7400
         worker = Worker(client, agent_id="greeter")
 

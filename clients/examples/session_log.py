@@ -4,6 +4,7 @@ from hive_client import SequenceMismatch, SyncClient
 
 
 def main() -> None:
+    """Append events to a session and read them back."""
     with SyncClient() as client:
         session = client.sessions.create(title="refactor the parser", user="ada")
         log = client.sessions

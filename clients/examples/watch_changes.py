@@ -7,6 +7,7 @@ from hive_client import Client, Compacted
 
 
 async def follow(client: Client) -> None:
+    """Print every change until it is interrupted."""
     page = await client.tasks.list(limit=1)
     known = {task.task_id: task.status async for task in client.tasks.iterate()}
     print(f"{len(known)} tasks at revision {page.revision}")
@@ -17,6 +18,7 @@ async def follow(client: Client) -> None:
 
 
 async def main() -> None:
+    """Follow the changes of one project."""
     async with Client(sys.argv[1] if len(sys.argv) > 1 else None) as client:
         while True:
             try:

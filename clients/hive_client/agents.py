@@ -17,6 +17,8 @@ _OPTION_NAMES = frozenset(WriteOptions.__annotations__)
 
 
 class AgentFilters(ReadOptions, total=False):
+    """What `list` and `iterate` narrow agents by."""
+
     status: str | Iterable[str]
     capability: str | Iterable[str]
     label: Mapping[str, str]
@@ -30,6 +32,8 @@ class AgentOptions(AgentFields, WriteOptions, total=False):
 
 
 class Agents:
+    """The agents of the cluster: `client.agents`."""
+
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 

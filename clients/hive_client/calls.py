@@ -178,6 +178,7 @@ def encode(body: Any) -> bytes | None:
 
 
 def without_none(**fields: Any) -> dict[str, Any]:
+    """The fields that were given."""
     return {name: value for name, value in fields.items() if value is not None}
 
 

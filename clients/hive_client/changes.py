@@ -16,6 +16,8 @@ Data = Literal["none", "summary", "full"]
 
 
 class Changes:
+    """The change feed: `client.changes`."""
+
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 

@@ -16,6 +16,8 @@ from hive_client.wire import Reply
 
 
 class Cluster:
+    """Health, status and operation of the cluster: `client.cluster`."""
+
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 

@@ -85,6 +85,8 @@ class OutcomeUnknown(HiveError):
 
 
 class InvalidRequest(Refused):
+    """The request is malformed; `errors` names the fields."""
+
     default_code = "invalid_request"
 
 
@@ -95,6 +97,8 @@ class InvalidCursor(Refused):
 
 
 class Unauthenticated(Refused):
+    """No valid credentials came with the request."""
+
     default_code = "unauthenticated"
 
 
@@ -121,10 +125,14 @@ class UnknownProject(NotFound):
 
 
 class MethodNotAllowed(Refused):
+    """The path does not know this method."""
+
     default_code = "method_not_allowed"
 
 
 class UnsupportedMediaType(Refused):
+    """A request with an Origin must be application/json."""
+
     default_code = "unsupported_media_type"
 
 
@@ -145,6 +153,8 @@ class Fenced(Conflict):
 
 
 class StaleAttempt(Fenced):
+    """The task is no longer held under this attempt; `current` says who holds it."""
+
     default_code = "stale_attempt"
 
 
@@ -155,6 +165,8 @@ class StaleEpoch(Fenced):
 
 
 class StaleToken(Fenced):
+    """The lock is no longer held under this token."""
+
     default_code = "stale_token"
 
 
@@ -170,26 +182,38 @@ class SequenceMismatch(Conflict):
 
 
 class ConditionFailed(Conflict):
+    """A condition of the transaction did not hold."""
+
     default_code = "condition_failed"
 
 
 class LockHeld(Conflict):
+    """Others hold an overlapping lock; `current` names them."""
+
     default_code = "lock_held"
 
 
 class AgentUnavailable(Conflict):
+    """The agent cannot take the task; `current` says why."""
+
     default_code = "agent_unavailable"
 
 
 class MembershipBusy(Conflict):
+    """Another change of members is under way."""
+
     default_code = "membership_busy"
 
 
 class QuorumAtRisk(Conflict):
+    """The change would leave no live majority."""
+
     default_code = "quorum_at_risk"
 
 
 class NodeIdUsed(Conflict):
+    """A node id is never used twice."""
+
     default_code = "node_id_used"
 
 
@@ -227,6 +251,8 @@ class ClusterRestored(Refused):
 
 
 class TooLarge(Refused):
+    """A limit on size; `limit_name` and `limit_bytes` are in the problem."""
+
     default_code = "too_large"
 
     @property
@@ -240,14 +266,20 @@ class TooLarge(Refused):
 
 
 class NotEnabled(Refused):
+    """This server does not offer that."""
+
     default_code = "not_enabled"
 
 
 class RateLimited(Unavailable):
+    """Too many requests; try again after `retry_after_ms`."""
+
     default_code = "rate_limited"
 
 
 class QueueFull(Unavailable):
+    """A bounded queue is full; nothing happened."""
+
     default_code = "queue_full"
 
 
@@ -258,6 +290,8 @@ class NoLeader(Unavailable):
 
 
 class Overloaded(Unavailable):
+    """The cluster has too many unfinished writes; nothing happened."""
+
     default_code = "overloaded"
 
 
@@ -268,10 +302,14 @@ class TooStale(Unavailable):
 
 
 class ReadOnly(Unavailable):
+    """The cluster takes no writes now, for want of space."""
+
     default_code = "read_only"
 
 
 class ShuttingDown(Unavailable):
+    """The node is stopping; another one answers."""
+
     default_code = "shutting_down"
 
 

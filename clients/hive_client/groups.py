@@ -12,6 +12,8 @@ from hive_client.tasks import WAIT_MS
 
 
 class Groups:
+    """Groups of tasks: `client.groups`."""
+
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 

@@ -8,6 +8,7 @@ from hive_client.models.record import Page, R
 
 
 async def every_item(fetch: Callable[[str | None], Awaitable[Page[R]]]) -> AsyncIterator[R]:
+    """All items of all pages."""
     cursor: str | None = None
     while True:
         page = await fetch(cursor)

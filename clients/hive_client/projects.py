@@ -13,6 +13,8 @@ from hive_client.paging import every_item
 
 
 class Projects:
+    """Projects: `client.projects`."""
+
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 

@@ -17,6 +17,8 @@ _OPTION_NAMES = frozenset(WriteOptions.__annotations__)
 
 
 class SessionFilters(ReadOptions, total=False):
+    """What `list` and `iterate` narrow sessions by."""
+
     status: str | Iterable[str]
     agent_id: str | Iterable[str]
     user: str | Iterable[str]
@@ -43,6 +45,8 @@ class AppendOptions(EventFields, WriteOptions, total=False):
 
 
 class Sessions:
+    """Sessions and their events: `client.sessions`."""
+
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 

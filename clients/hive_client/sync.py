@@ -97,6 +97,8 @@ def iterating(
 
 
 class SyncTasks(SyncNoun[Tasks]):
+    """`tasks` of the synchronous client."""
+
     create = blocking(Tasks.create)
     create_batch = blocking(Tasks.create_batch)
     get = blocking(Tasks.get)
@@ -124,12 +126,16 @@ class SyncTasks(SyncNoun[Tasks]):
 
 
 class SyncGroups(SyncNoun[Groups]):
+    """`groups` of the synchronous client."""
+
     get = blocking(Groups.get)
     wait = blocking(Groups.wait)
     cancel = blocking(Groups.cancel)
 
 
 class SyncSessions(SyncNoun[Sessions]):
+    """`sessions` of the synchronous client."""
+
     create = blocking(Sessions.create)
     get = blocking(Sessions.get)
     list = blocking(Sessions.list)
@@ -144,6 +150,8 @@ class SyncSessions(SyncNoun[Sessions]):
 
 
 class SyncAgents(SyncNoun[Agents]):
+    """`agents` of the synchronous client."""
+
     register = blocking(Agents.register)
     heartbeat = blocking(Agents.heartbeat)
     get = blocking(Agents.get)
@@ -155,12 +163,16 @@ class SyncAgents(SyncNoun[Agents]):
 
 
 class SyncChanges(SyncNoun[Changes]):
+    """`changes` of the synchronous client."""
+
     list = blocking(Changes.list)
     poll = blocking(Changes.poll)
     watch = iterating(Changes.watch)
 
 
 class SyncCluster(SyncNoun[Cluster]):
+    """`cluster` of the synchronous client."""
+
     status = blocking(Cluster.status)
     discover = blocking(Cluster.discover)
     members = blocking(Cluster.members)
@@ -181,6 +193,8 @@ class SyncCluster(SyncNoun[Cluster]):
 
 
 class SyncProjects(SyncNoun[Projects]):
+    """`projects` of the synchronous client."""
+
     list = blocking(Projects.list)
     iterate = iterating(Projects.iterate)
     create = blocking(Projects.create)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-RESTORE = "nothing was changed; restore this node from its peers with an empty data directory (hive resync)"
+RESTORE = (
+    "nothing was changed; bring the whole directory back as it was, or start this machine under a node id that was never "
+    "used"
+)
 
 
 class JournalError(Exception):

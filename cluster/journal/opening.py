@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.journal.errors import JournalExists, JournalMissing
+from cluster.journal.errors import RESTORE, JournalExists, JournalMissing
 from cluster.journal.log import DurableLog
 from cluster.journal.options import JournalOptions
 from cluster.journal.records import (
@@ -30,10 +30,7 @@ def open_log(disk: Disk, journal_id: bytes, options: JournalOptions, clock: Cloc
         recovered = _prepare_new(disk)
     else:
         if not segment_numbers(disk):
-            raise JournalMissing(
-                "the log directory holds no segment; "
-                "restore this node from its peers with an empty data directory (hive resync)"
-            )
+            raise JournalMissing(f"the log directory holds no segment; {RESTORE}")
         recovered = recover(disk, journal_id, options)
     _repair(disk, recovered)
     worker = Worker()

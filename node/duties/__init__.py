@@ -1,0 +1,1 @@
+"""What only the leader does, and remembers only while it leads. See DESIGN.md."""

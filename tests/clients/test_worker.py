@@ -263,7 +263,7 @@ async def test_a_handler_that_reports_progress_when_fenced_is_stopped() -> None:
     async with Bench().at_work(handler) as bench:
         await bench.client.tasks.create(task_id="t1")
         await until(lambda: bench.status() == "running")
-        bench.fake.exchange = _late(bench.fake, "/heartbeat", asyncio.Event())  # type: ignore[method-assign]
+        bench.fake.exchange = _late(bench.fake, "/heartbeat", asyncio.Event())  # type: ignore[method-assign]  # a slow line, for one route
         await bench.advance(6)  # from here on no heartbeat says anything
         await bench.client.tasks.fail("t1", agent_id="a1", attempt=1, retryable=False)
         go.set()
@@ -493,7 +493,7 @@ async def test_an_offer_that_comes_while_draining_is_declined() -> None:
     held = Held()
     async with Bench().at_work(held) as bench:
         # The answer with the offer is under way when the drain begins, so only its repetition is seen.
-        bench.fake.exchange = _late(bench.fake, "/heartbeat", asyncio.Event(), times=1)  # type: ignore[method-assign]
+        bench.fake.exchange = _late(bench.fake, "/heartbeat", asyncio.Event(), times=1)  # type: ignore[method-assign]  # a slow line, for one route
         await bench.client.tasks.create(task_id="t0")
         await until(lambda: bench.status("t0") == "assigned")
         await bench.client.agents.drain("a1")
@@ -523,7 +523,7 @@ async def test_a_lease_shorter_than_the_open_poll_is_renewed_although_the_poll_d
         await bench.client.tasks.create(task_id="t1")
         await until(lambda: held.contexts)
         answered = asyncio.Event()
-        bench.fake.exchange = _late(bench.fake, "/t2/accept", answered)  # type: ignore[method-assign]  # a slow line
+        bench.fake.exchange = _late(bench.fake, "/t2/accept", answered)  # type: ignore[method-assign]  # a slow line, for one route
         await bench.client.tasks.create(task_id="t2", lease_ms=4000)
         await bench.advance(1.5, step=0.1)
         answered.set()

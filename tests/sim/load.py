@@ -123,7 +123,7 @@ class Load:
 
     def _event(self, request_id: str) -> NewEvent:
         data = self._rng.randbytes(self._rng.choice((10, 10, 100, 1500))).hex()
-        return NewEvent(request_id, "sim", f'"{data}"'.encode())
+        return NewEvent(request_id, "sim.step", f'"{data}"'.encode())
 
     def _append(self, member: Member, name: str) -> None:
         """Without a key: an append that ran twice would show."""
@@ -155,7 +155,9 @@ class Load:
         member = self._somebody()
         if member is None or tries == _TRIES_MAX:
             return
-        key = Idempotency(name.encode().ljust(16, b"."), name.encode().ljust(16, b"-"), 0, 3_600_000)
+        key = None
+        if type(command) not in commands.CLUSTER_SCOPED:  # which have no project to keep a key in, and repeat safely
+            key = Idempotency(name.encode().ljust(16, b"."), name.encode().ljust(16, b"-"), 0, 3_600_000)
 
         def then(result: Result) -> None:
             if isinstance(result, Exception):

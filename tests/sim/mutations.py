@@ -93,6 +93,7 @@ MUTATIONS = (
                 '"commit_index": self._require_engine().commit_index',
             ),
         ),
+        focus="snapshots",
     ),
     Mutation(
         "H3: loading a snapshot clears the log",
@@ -165,6 +166,7 @@ MUTATIONS = (
                 "    return min(self.high, self.table.last)",
             ),
         ),
+        focus="divergence",
     ),
     Mutation(
         "applied before it is on the own disk",
@@ -287,9 +289,11 @@ MUTATIONS = (
             Change("cluster.core", "Core._tell_role", "self.entry_time.resume(self.journal)", "pass"),
             Change("cluster.core", "Core._tell_role", "self.entry_time.seen(self.state.position.time_ms)", "pass"),
         ),
+        focus="clocks",
     ),
     Mutation(
         "entries are stamped by the leader's clock alone",
         (Change("cluster.entry_time", "EntryTime.known", "return self._contact.clocks_known()", "return True"),),
+        focus="clocks",
     ),
 )

@@ -28,6 +28,7 @@ TIMINGS = Timings(
 FOCI: dict[str, tuple[str, ...]] = {
     "all": tuple(sorted(KINDS)),
     "snapshots": ("isolate", "partition", "kill", "power", "reset", "stall", "transfer", "link") + ("snapshot",) * 4,
+    "clocks": ("clock",) * 4 + ("kill", "isolate", "transfer", "pause", "reset"),
     "divergence": ("isolate", "partition", "power", "link", "transfer", "reset", "pause", "stall"),
 }
 """Kinds of trouble that belong together. Most seeds take from all; the others go deep into one part."""
@@ -54,7 +55,7 @@ class Plan:
 def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
     """Throw the dice."""
     rng = Random(f"plan {seed}")
-    thrown = rng.choice(("all", "all", "snapshots", "divergence"))
+    thrown = rng.choice(("all", "all", "all", "snapshots", "divergence", "clocks"))
     focus = focus or thrown
     deep = focus != "all"
     kinds = rng.sample(FOCI[focus], rng.randrange(len(FOCI[focus]) - 2 if deep else 3, len(FOCI[focus])))
@@ -69,7 +70,7 @@ def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
         disk_s=rng.choice((0.002, 0.01) if deep else (0.0003, 0.002, 0.01)),
         delay_s=rng.choice((0.002, 0.02) if deep else (0.0003, 0.002, 0.02)),
         in_flight_bytes_max=rng.choice((20_000, 200_000, 64 << 20)),
-        chunk_bytes=rng.choice((500, 2_000) if images else (1_000, 20_000)),
+        chunk_bytes=rng.choice((4_000, 20_000) if images else (10_000, 200_000)),
         slice_s=rng.choice((0.02, -1.0)),
         limits=Limits(
             segment_bytes=rng.choice((4_096, 16_384, 65_536)),

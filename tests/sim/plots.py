@@ -15,13 +15,13 @@ def tail_behind_a_snapshot() -> list[str]:
     with script() as play:
         old, (new, third) = play.leader, play.others(play.leader)
         play.cut([new, third], [old], both=False)
-        for _ in range(4):
+        for _ in range(2):
             play.begin_write(old)
             play.wait(0.02)
         play.until(lambda: new.core.journal.durable_index == old.core.journal.last_index)
         shared = old.core.journal.last_index
         play.cut([old], [new, third])
-        for _ in range(6):
+        for _ in range(2):
             play.begin_write(old)
             play.wait(0.02)
         play.cut([third], [old])
@@ -31,11 +31,13 @@ def tail_behind_a_snapshot() -> list[str]:
         play.begin_snapshot(new)
         play.until(lambda: new.core.journal.first_index >= shared - 1)
         play.cut([third], [new, old])
+        play.break_connections(old)
+        results = []
+        for _ in range(5):
+            results.append(play.begin_write(new))
+            play.wait(0.02)
         play.sim.hub.heal({(new.node_id, old.node_id), (old.node_id, new.node_id)})
-        for _ in range(4):
-            play.begin_write(new, timeout_s=0.5)
-            play.wait(0.05)
-        play.wait(0.5)
+        play.until(lambda: any(results))
         new.crash(power=True)
         play.heal()
         play.until(lambda: old.core.is_leader or third.core.is_leader)

@@ -74,7 +74,7 @@ class Script:
         """Write at a node; the result will be in the list."""
         self._number += 1
         name, results = f"s{self._number}", list[Result]()
-        event = NewEvent(name, "sim", b'"%s"' % (b"x" * 300))
+        event = NewEvent(name, "sim.step", b'"%s"' % (b"x" * 300))
         self.sim.load.write(member, [(name, command or AppendEvents("s", (event,)), None)], timeout_s, results.append)
         return results
 

@@ -13,6 +13,8 @@ from hive_client.models.tasks import Grant
 
 
 class AgentStatus(StrEnum):
+    """What an agent is able to do now."""
+
     ONLINE = "online"
     BUSY = "busy"
     DRAINING = "draining"
@@ -38,12 +40,16 @@ class AgentFields(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Capability(Record):
+    """Something an agent can do, and how well (0 to 1)."""
+
     name: str = ""
     proficiency: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agent(Record):
+    """An agent as the API shows it."""
+
     agent_id: str = ""
     name: str | None = None
     status: str = ""

@@ -12,6 +12,8 @@ from hive_client.models.record import Record
 
 @dataclass(frozen=True, kw_only=True)
 class Member(Record):
+    """A member as one node sees it."""
+
     node_id: str = ""
     peer_address: str = ""
     http_address: str = ""
@@ -58,6 +60,8 @@ class Health(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerInfo(Record):
+    """What `GET /api` says."""
+
     name: str = ""
     version: str = ""
     api: int = 0
@@ -73,6 +77,8 @@ class Document(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Project(Record):
+    """A project."""
+
     project: str = ""
     created_at: datetime | None = None
     revision: int = 0
@@ -81,6 +87,8 @@ class Project(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Change(Record):
+    """One change of the feed."""
+
     id: str = ""
     type: str = ""
     project: str = ""

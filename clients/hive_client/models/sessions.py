@@ -13,6 +13,8 @@ from hive_client.models.tasks import Usage
 
 
 class SessionStatus(StrEnum):
+    """The life of a session."""
+
     ACTIVE = "active"
     PAUSED = "paused"
     COMPLETED = "completed"
@@ -35,6 +37,8 @@ class EventFields(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionStats(Record):
+    """Sums over the events of a session."""
+
     events: int = 0
     by_type: Mapping[str, int] = field(default_factory=dict)
     input_tokens: int = 0
@@ -46,6 +50,8 @@ class SessionStats(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Record):
+    """A session as the API shows it."""
+
     session_id: str = ""
     project: str = "default"
     status: str = ""
@@ -85,6 +91,8 @@ class Event(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Appended(Record):
+    """Where appended events stand."""
+
     first_seq: int = 0
     last_seq: int = 0
     revision: int = 0

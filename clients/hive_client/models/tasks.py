@@ -64,6 +64,8 @@ class TaskFields(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Progress(Record):
+    """How far an attempt says it is."""
+
     fraction: float | None = None
     message: str | None = None
     checkpoint: Any = None
@@ -81,6 +83,8 @@ class Failure(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Usage(Record):
+    """Tokens and money that were used."""
+
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: float = 0.0
@@ -174,6 +178,8 @@ class Lease(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Reason(Record):
+    """One reason why a task is not running."""
+
     code: str = ""
     message: str = ""
     data: Any = None
@@ -204,6 +210,8 @@ class Group(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class GroupCancelled(Record):
+    """How many tasks of a group were cancelled."""
+
     group_id: str = ""
     cancelled: int = 0
     revision: int = 0

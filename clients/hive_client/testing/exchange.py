@@ -59,6 +59,8 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
+    """What the fake answers."""
+
     status: int
     document: Any
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Answer:
 
 
 def take_apart(method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Asked:
+    """A request as the fake reads it."""
     parts = urlsplit(target)
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     path = tuple(unquote(part) for part in parts.path.strip("/").split("/"))

@@ -8,6 +8,8 @@ from typing import Any
 
 
 class FaultKind(Enum):
+    """What can go wrong on the way."""
+
     LOSE_REQUEST = "the connection breaks before the request arrives"
     LOSE_REPLY = "the request takes effect, the answer is lost"
     REFUSE = "the node answers with a problem and does nothing"
@@ -15,6 +17,8 @@ class FaultKind(Enum):
 
 @dataclass(frozen=True)
 class Fault:
+    """One fault, for requests that match."""
+
     kind: FaultKind
     path_has: str = ""
     code: str = "no_leader"

@@ -18,6 +18,8 @@ _PLURALS = {"agents": "agent", "tasks": "task", "sessions": "session"}
 
 
 class Feed:
+    """The fake's change feed."""
+
     def __init__(self, world: World) -> None:
         self._world = world
 

@@ -33,4 +33,5 @@ class Problem(Exception):  # noqa: N818 - it becomes a problem document
 
 
 def invalid(path: str, message: str) -> Problem:
+    """400 with the path of a field."""
     return Problem("invalid_request", f"{path}: {message}", errors=[{"path": path, "message": message}])

@@ -25,6 +25,8 @@ _NO_EVENT: dict[str, Any] = {
 
 @dataclass
 class SessionState:
+    """A session of the fake."""
+
     session_id: str
     project: str
     content: dict[str, Any]

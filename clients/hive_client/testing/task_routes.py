@@ -19,6 +19,8 @@ _TASK_FILTERS = ("status", "queue", "type", "agent_id", "session_id", "group_id"
 
 
 class TaskRoutes:
+    """The routes of tasks."""
+
     def __init__(self, world: World, queue: TaskQueue, roster: Roster, verbs: Verbs) -> None:
         self.world = world
         self.queue = queue

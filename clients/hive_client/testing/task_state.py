@@ -148,4 +148,5 @@ def _moment(world: World, body: Mapping[str, Any], name: str, relative: str, pat
 
 
 def stale(task: TaskState) -> Problem:
+    """409 `stale_attempt` with the holder."""
     return Problem("stale_attempt", "this attempt is no longer current", current=task.current())

@@ -16,6 +16,8 @@ Body = Mapping[str, Any]
 
 
 class Verbs:
+    """What agents do with tasks."""
+
     def __init__(self, world: World, queue: TaskQueue, roster: Roster, sessions: SessionLog) -> None:
         self._world = world
         self._queue = queue

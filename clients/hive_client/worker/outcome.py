@@ -32,6 +32,7 @@ def outcome_of_value(value: Any) -> Completion | Failed:
 
 
 def outcome_of_error(error: BaseException) -> Failed:
+    """The failure that an exception of a handler stands for."""
     text = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS_MAX]
     if isinstance(error, Reject):
         return Failed("rejected", str(error)[:MESSAGE_CHARS_MAX], retryable=True)
