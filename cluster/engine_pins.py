@@ -21,7 +21,7 @@ The engine's guards lean on private names, so any other version of it is refused
 | `__lastResponseTime` | check-quorum credits contact on arrival | 1083 |
 | `__newAppendEntriesTime` | sends a batch at once instead of at the next period | 697 |
 | `__noopIDx` | the first entry of the leader's own term | 1228 |
-| `__raftState`, `__setState` | an isolated or stalled leader steps down | 684 |
+| `__raftState`, `__setState`, `__raftLeader` | an isolated or stalled leader steps down | 684 |
 | `__votedForNodeId` | tests of the guards | 937 |
 """
 

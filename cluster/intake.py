@@ -42,12 +42,12 @@ class Intake:
 
     def take(self, proposer: str, term: int, low: int, batch: bytes, *, trusted: bool = False) -> None:
         """Append this batch with the others of this moment, unless it was taken already, or cannot be."""
+        if not trusted and (fault := check_batch(batch)) is not None:
+            raise ProtocolViolationError(fault)
         run, sequence = batch_identity(batch)
         if not self._engine.leading or self._engine.term != term or self.paused:
             self._refuse(proposer, sequence, term, "not_leader")
             return
-        if not trusted and (fault := check_batch(batch)) is not None:
-            raise ProtocolViolationError(fault)
         if self._seen_term != term:
             # What an earlier leadership took and could not append any more did not happen.
             self._seen_term, self._seen = term, {}

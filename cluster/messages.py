@@ -52,16 +52,18 @@ def check_message(message: Message) -> None:
     for name, types in fields.items():
         if type(message.get(name)) not in types:
             raise ProtocolViolationError(f"{message['type']}: field {name} is {message.get(name)!r:.60}")
-    if "entries" in message:
+    if "entries" in message or "prevLogIdx" in message:
         _check_entries(message)
 
 
 def _check_entries(message: Message) -> None:
     if type(message.get("prevLogIdx")) is not int or type(message.get("prevLogTerm")) is not int:
         raise ProtocolViolationError("append_entries without the place they attach to")
+    if type(message.get("entries")) is not list:
+        raise ProtocolViolationError("append_entries without a list of entries")
     expected = message["prevLogIdx"] + 1
     for entry in message["entries"]:
-        if len(entry) != 3 or type(entry[0]) is not bytes or entry[1] != expected or type(entry[2]) is not int:
+        if type(entry) is not list or [type(part) for part in entry] != [bytes, int, int] or entry[1] != expected:
             raise ProtocolViolationError("append_entries whose entries do not follow each other")
         # H12: the engine would unpickle the entries of its other types.
         if entry[0][:1] not in (b"\x00", b"\x01"):

@@ -21,6 +21,7 @@ class Periodic:
         self._core = core
         self._clock = clock
         self._last_tick_s: float | None = None
+        self._unfit_term, self._unfit_since_s = 0, 0.0
         self._last_probe_s = self._last_expire_s = self._last_compact_s = _LONG_AGO_S
 
     def tick(self) -> None:
@@ -48,7 +49,20 @@ class Periodic:
             return
         core.contact.probe(core.engine.term, core.engine.commit_index)
         core.transport.heartbeat_installing(core.engine.term)
-        if core.others and not self.fit():
+        if not core.others or self.fit():
+            self._unfit_term = 0
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Hand over; and when nobody can take over, step down. With a stalled disk that is the rule: what waits for it
+        is acknowledged by nobody, so nobody seems to have everything."""
+        core, now = self._core, self._clock.monotonic_s()
+        if self._unfit_term != core.engine.term:
+            self._unfit_term, self._unfit_since_s = core.engine.term, now
+        if now - self._unfit_since_s > core.options.timings.fallback_ms / 1000:
+            core.engine.step_down()
+        else:
             core.engine.transferLeadership()
 
     def fit(self) -> bool:

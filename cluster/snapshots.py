@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cluster.messages import ProtocolViolationError
 from cluster.ports import Clock, Executor
 from cluster.replica import Metrics
 from cluster.state import Capture, Position, Receiving, State
@@ -199,7 +200,10 @@ class Snapshots:
 
     def on_offer(self, peer_id: str, manifest_bytes: bytes, applied_index: int) -> None:
         """The leader says the log does not reach back far enough. An image not newer than the state is refused."""
-        manifest = decode_manifest(manifest_bytes)
+        try:
+            manifest = decode_manifest(manifest_bytes)
+        except msgspec.DecodeError as error:
+            raise ProtocolViolationError(f"snapshot offer: {error}") from error
         if manifest.cluster_id != self._cluster_id or manifest.position.index <= applied_index:
             self._send(peer_id, {"type": "installed", "index": applied_index})
             return

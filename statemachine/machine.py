@@ -215,7 +215,7 @@ class _Entry:
             if repeated is not None:
                 return repeated
         if frame.fence is not None:
-            fences.check(ctx, frame.fence)
+            fences.check(ctx.state, ctx.project, frame.fence)
         outcome = HANDLERS[kind](ctx, commands.decode(frame.number, frame.payload))
         if key is not None:
             idempotency.record(ctx.state, ctx.require_project(), key, self.time_ms, outcome)

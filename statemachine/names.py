@@ -39,6 +39,15 @@ addressed."""
 
 def check_id(text: str) -> str | None:
     """What is wrong with an id, as the end of a sentence that begins with its field; None when it is good."""
+    if wrong := check_name(text):
+        return wrong
+    if text in VERBS:
+        return f"must not be {text!r}, which is a verb of the API"
+    return None
+
+
+def check_name(text: str) -> str | None:
+    """As `check_id`, for names whose routes have no verbs: queues and groups may be called `search`."""
     if not text:
         return "must not be empty"
     if len(text) > limits.ID_BYTES_MAX:
@@ -47,6 +56,4 @@ def check_id(text: str) -> str | None:
         return "may hold only letters, digits and . _ : -"
     if text in {".", ".."}:
         return "must not be . or .."
-    if text in VERBS:
-        return f"must not be {text!r}, which is a verb of the API"
     return None

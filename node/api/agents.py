@@ -89,6 +89,7 @@ async def list_agents(request: Request[ListAgents, Any]) -> Reply:
         if found is not None:
             live = {agent.agent_id: live_view(found.as_of_ms, agent) for agent in found.agents}
     with request.view() as view:
+        request.require_project(view)
 
         def render(agent: Agent) -> AgentView:
             shown = agent_view(agent, agent_record.load_of(view, agent.number))

@@ -27,6 +27,7 @@ class BatchItem(msgspec.Struct, omit_defaults=True):
     detail: str | None = None
     title: str | None = None
     retry: str | None = None
+    errors: Any = None
     current: Any = None
 
 
@@ -81,7 +82,9 @@ def _batch_item(item: Item, wanted: str) -> BatchItem:
 def refused_batch_item(refusal: Refusal, wanted: str) -> BatchItem:
     """A refused item, in the words of its problem."""
     problem = from_refusal(refusal, 0)
-    kind = problem.kind
+    kind, current, errors = problem.kind, problem.current, None
+    if current is not None and "errors" in current:
+        errors, current = current["errors"], None
     return BatchItem(
         kind.status,
         wanted,
@@ -89,5 +92,6 @@ def refused_batch_item(refusal: Refusal, wanted: str) -> BatchItem:
         detail=problem.detail,
         title=kind.title,
         retry=kind.retry,
-        current=problem.current,
+        errors=errors,
+        current=current,
     )

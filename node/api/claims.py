@@ -18,6 +18,7 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.task_bodies import LeaseMs
 from node.api.task_views import GrantView, find_task, grant_view
+from node.api.unlogged import BARRIER_S_MIN, check_headers
 from node.api.waits import guarded
 from node.api.writes import idempotency_of, propose, refusal_of, refused_item, replay_headers
 from node.duties.duties import Duties
@@ -61,15 +62,17 @@ async def claim_tasks(request: Request[WriteQuery, ClaimBody]) -> Reply:
     body, clock = request.body, request.api.part(Duties).clock
     give_up_s = clock.monotonic_s() + body.wait_ms / 1_000
     await _check_project(request)
+    if not _was_claimed(request, 0):
+        await check_headers(request)
     position = 0
     while True:
         picked: tuple[str, ...] = ()
         if not _was_claimed(request, position):
             picked = await _pick(request, max(0, round((give_up_s - clock.monotonic_s()) * 1_000)))
-            if not picked:
-                if clock.monotonic_s() >= give_up_s:
-                    return json_reply(Grants([]))
+            if not picked and clock.monotonic_s() < give_up_s:
                 continue
+            if not picked and not await _was_claimed_elsewhere(request, position):
+                return json_reply(Grants([]))
         request.deadline_s = asyncio.get_running_loop().time() + request.query.timeout_ms / 1_000
         command = ClaimTasks(body.agent_id, body.epoch, picked, lease_ms=body.lease_ms)
         outcome = (await propose(request, command, first_position=position))[0]
@@ -111,6 +114,14 @@ def _was_claimed(request: Request[WriteQuery, ClaimBody], position: int) -> bool
     with request.view() as view:
         project = request.require_project(view)
         return idempotency.find(view, project.number, key.key_hash) is not None
+
+
+async def _was_claimed_elsewhere(request: Request[Any, Any], position: int) -> bool:
+    """As `_was_claimed`, by a linearizable read: before a repeat is told that there is nothing for it."""
+    if request.header("Idempotency-Key") is None:
+        return False
+    await request.api.replica.read_barrier(max(request.seconds_left(), BARRIER_S_MIN))
+    return _was_claimed(request, position)
 
 
 async def _check_project(request: Request[Any, Any]) -> None:

@@ -11,6 +11,8 @@ from node.api.query import WriteQuery
 from node.api.reply import Reply, json_reply
 from node.api.request import Request
 from node.api.route import Route
+from node.api.unlogged import check_headers
+from node.duties.duties import Duties
 
 
 class Transfer(Body):
@@ -34,16 +36,18 @@ class SnapshotTaken(msgspec.Struct):
 
 async def transfer_leadership(request: Request[WriteQuery, Transfer]) -> Reply:
     """Hand leadership over."""
-    replica = request.api.replica
+    await check_headers(request)
+    hand_over = request.api.part(Duties).hand_over
     try:
-        leader_id = await replica.transfer_leadership(request.body.to, request.seconds_left())
+        leader_id, term = await hand_over.hand_over(request.body.to, request.seconds_left())
     except ValueError as error:
         raise invalid("to", str(error)) from None
-    return json_reply(Transferred(leader_id, replica.term))
+    return json_reply(Transferred(leader_id, term))
 
 
 async def take_snapshot(request: Request[WriteQuery, Body]) -> Reply:
     """Take a snapshot on this node now, and compact its log."""
+    await check_headers(request)
     return json_reply(SnapshotTaken(await request.api.replica.snapshot()))
 
 

@@ -17,6 +17,7 @@ from node.api.route import Route
 from node.api.task_bodies import Message, Ratio, ten_thousandths
 from node.api.task_views import GrantView, grant_view
 from node.api.times import outside
+from node.api.unlogged import check_headers
 from node.api.waits import guarded
 from node.duties import agent_news
 from node.duties.agent_news import AgentNews
@@ -98,6 +99,7 @@ class Heartbeat(msgspec.Struct):
 async def heartbeat(request: Request[WriteQuery, HeartbeatBody]) -> Reply:
     """Hear from an agent; with `wait_ms` answer when there is news for it, or when the time is over."""
     duties, call = request.api.part(Duties), _call(request)
+    await check_headers(request)
     try:
         attended = await guarded(request, duties.polls.attend(call), call.wait_ms / 1_000)
         return _reply(request, duties, call, attended)

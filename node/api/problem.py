@@ -76,6 +76,7 @@ PROMOTED: dict[str, tuple[str, ...]] = {
     "sequence_mismatch": ("last_seq",),
     "compacted": ("oldest_revision",),
     "lock_held": ("holders",),
+    "agent_unavailable": ("why",),
     "too_large": ("limit_name", "limit_bytes"),
     "condition_failed": ("failed",),
 }

@@ -79,7 +79,7 @@ class QueryParser:
         try:
             return msgspec.convert(self._values(text), self.kind, strict=False, dec_hook=hook)
         except msgspec.ValidationError as error:
-            raise from_validation(error) from None
+            raise _of_parameter(from_validation(error)) from None
 
     def _values(self, text: str) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -99,6 +99,12 @@ class QueryParser:
             else:
                 values[name] = value
         return values
+
+
+def _of_parameter(error: Problem) -> Problem:
+    """The error under the parameter's own name: which of its values it was is said by the message."""
+    path, message = error.errors[0]
+    return invalid(path.partition("[")[0], message)
 
 
 def _decoded(text: str) -> str:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Handler = Callable[["Request[Any, Any]"], Awaitable["Answer"]]
 
 
+_VERBLESS = frozenset({"group_id"})
+"""Parameters of paths whose place no verb shares."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One route. `reply` is the type of the body of a 2xx (None: not JSON, `content_type` says what).
@@ -112,7 +116,8 @@ class Router:
             route = branch.routes.get("GET")
         if route is not None:
             for name, value in parameters.items():
-                if wrong := names.check_id(value):
+                check = names.check_name if name in _VERBLESS else names.check_id
+                if wrong := check(value):
                     raise invalid(name, wrong)
             return route, parameters
         purpose = branch.reserved.get(method) or branch.reserved.get("*")

@@ -11,6 +11,7 @@ from node.api import (
     groups,
     health,
     heartbeat,
+    members,
     projects,
     sessions,
     status,
@@ -26,6 +27,7 @@ from node.api.route import Route, Router
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
     *status.ROUTES,
+    *members.ROUTES,
     *cluster.ROUTES,
     *projects.ROUTES,
     *sessions.ROUTES,

@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from cluster.replica import MemberStatus, ReplicaStatus, View
-from node.api.live import AgentLive, AgentPerformance, raw_metrics
+from cluster.replica import View
+from node.api.agent_views import AgentLiveView, live_view
+from node.api.live import AgentLive, AgentPerformance, LiveAgents, raw_metrics
+from node.api.members import MemberView, members_of
 from node.api.query import ReadQuery
 from node.api.reply import GROUP, Reply, json_reply
 from node.api.request import Request
@@ -30,26 +32,10 @@ LIVE_TIMEOUT_S = 1.0
 AGENTS_SHOWN_MAX = 1_000
 
 
-class MemberView(msgspec.Struct):
-    """A member as this node sees it."""
+class GetStatus(ReadQuery, kw_only=True):
+    """`live` adds what only the leader knows."""
 
-    node_id: str
-    peer_address: str
-    http_address: str | None
-    role: str
-    voter: bool
-    connected: bool
-    match_index: int | None
-    lag_entries: int | None
-    last_contact_ms: int | None
-    version: str | None
-
-
-class Members(msgspec.Struct):
-    """All members."""
-
-    items: list[MemberView]
-    next_cursor: None = None
+    live: bool = False
 
 
 class IdempotencyView(msgspec.Struct):
@@ -63,6 +49,15 @@ class FeedView(msgspec.Struct):
     """How far back changes are kept."""
 
     oldest_revision: int
+
+
+class ClusterLive(msgspec.Struct):
+    """The fleet as the leader saw it at `as_of`."""
+
+    as_of: str
+    agents: int
+    open_polls: int
+    free_slots: int
 
 
 class ClusterStatus(msgspec.Struct):
@@ -93,6 +88,7 @@ class ClusterStatus(msgspec.Struct):
     lag_ms: int | None
     time: str
     digest: str
+    live: ClusterLive | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class AgentSummary(msgspec.Struct):
@@ -107,6 +103,7 @@ class AgentSummary(msgspec.Struct):
     free_slots: int | None
     last_seen: str | None
     metrics: Any
+    live: AgentLiveView | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class AgentsStatus(msgspec.Struct):
@@ -130,26 +127,6 @@ class PerformanceView(msgspec.Struct):
     agents: list[AgentPerformance] | None
 
 
-def members_of(status: ReplicaStatus, version: str) -> list[MemberView]:
-    """All members as shown."""
-    return [_member(member, status, version) for member in status.members]
-
-
-def _member(member: MemberStatus, status: ReplicaStatus, version: str) -> MemberView:
-    return MemberView(
-        node_id=member.node_id,
-        peer_address=member.peer_address,
-        http_address=member.http_address,
-        role=member.role,
-        voter=member.voter,
-        connected=member.connected,
-        match_index=member.match_index,
-        lag_entries=member.lag_entries,
-        last_contact_ms=member.last_contact_ms,
-        version=version if member.node_id == status.node_id else member.version,
-    )
-
-
 def counts_of(view: View) -> dict[str, dict[str, int]]:
     """How many sessions, tasks and agents are in which status, in the whole cluster."""
     sums = counters.total(view)
@@ -165,8 +142,11 @@ def idempotency_of(view: View) -> IdempotencyView:
     )
 
 
-async def cluster_status(request: Request[ReadQuery, Any]) -> Reply:
+async def cluster_status(request: Request[GetStatus, Any]) -> Reply:
     """Where this node and its cluster stand."""
+    live: ClusterLive | msgspec.UnsetType | None = msgspec.UNSET
+    if request.query.live:
+        live = _cluster_live(await request.api.live.live_agents(None, LIVE_TIMEOUT_S))
     replica, version = request.api.replica, request.api.version
     status = replica.status()
     with request.view() as view:
@@ -197,20 +177,24 @@ async def cluster_status(request: Request[ReadQuery, Any]) -> Reply:
             lag_ms=replica.lag_ms(),
             time=text(view.time_ms),
             digest=status.digest,
+            live=live,
         )
     return json_reply(shown)
+
+
+def _cluster_live(live: LiveAgents | None) -> ClusterLive | None:
+    if live is None:
+        return None
+    open_polls = sum(agent.open_poll for agent in live.agents)
+    free_slots = sum(agent.free_slots for agent in live.agents)
+    return ClusterLive(text(live.as_of_ms), len(live.agents), open_polls, free_slots)
 
 
 def _defects(count: int) -> list[str]:
     return [f"{count} commands met a defect and were refused as `internal`; see the nodes' logs"] if count else []
 
 
-async def list_members(request: Request[ReadQuery, Any]) -> Reply:
-    """The members as this node sees them."""
-    return json_reply(Members(members_of(request.api.replica.status(), request.api.version)))
-
-
-async def agents_status(request: Request[ReadQuery, Any]) -> Reply:
+async def agents_status(request: Request[GetStatus, Any]) -> Reply:
     """The fleet at a glance."""
     live = await request.api.live.live_agents(None, LIVE_TIMEOUT_S)
     by_id = {} if live is None else {agent.agent_id: agent for agent in live.agents}
@@ -222,7 +206,10 @@ async def agents_status(request: Request[ReadQuery, Any]) -> Reply:
             status = agent_record.status_of(agent, load)
             counts[status] += 1
             if len(items) < AGENTS_SHOWN_MAX:
-                items.append(_summary(agent, load, status, by_id.get(agent.agent_id)))
+                seen = by_id.get(agent.agent_id)
+                items.append(_summary(agent, load, status, seen))
+                if request.query.live:
+                    items[-1].live = None if live is None or seen is None else live_view(live.as_of_ms, seen)
     total = sum(counts.values())
     as_of = None if live is None else text(live.as_of_ms)
     return json_reply(AgentsStatus(as_of, total, counts, items, total > len(items)))
@@ -264,18 +251,14 @@ async def performance(request: Request[ReadQuery, Any]) -> Reply:
 ROUTES = (
     Route(
         "GET", "/api/status/cluster", cluster_status, "Consensus and counts", "cluster:read",
-        query=ReadQuery, reply=ClusterStatus,
+        query=GetStatus, reply=ClusterStatus,
     ),
     Route(
         "GET", "/api/status/agents", agents_status, "The fleet at a glance", "agents:read",
-        query=ReadQuery, reply=AgentsStatus,
+        query=GetStatus, reply=AgentsStatus,
     ),
     Route(
         "GET", "/api/metrics/performance", performance, "The last minute", "metrics:read",
         query=ReadQuery, reply=PerformanceView,
-    ),
-    Route(
-        "GET", "/api/cluster/members", list_members, "The members", "cluster:read",
-        query=ReadQuery, reply=Members,
     ),
 )  # fmt: skip

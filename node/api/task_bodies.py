@@ -134,6 +134,8 @@ def new_task(body: TaskBody, path: str) -> NewTask:
         task_id = ids.check(f"{path}task_id", body.task_id)
     else:
         task_id = body.task_id
+    if task_id in body.depends_on:
+        raise invalid(f"{path}depends_on[{body.depends_on.index(task_id)}]", "a task cannot depend on itself: a cycle")
     if body.locks:
         raise Problem("not_enabled", f"{path}locks: locks are not enabled in this version")
     if body.delay_ms is not None and body.not_before is not None:

@@ -18,6 +18,7 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.task_bodies import ten_thousandths
 from node.api.task_verb_bodies import ProgressBatch, ProgressBody, ProgressFields, RenewBatch, RenewBody
+from node.api.unlogged import check_headers
 from node.api.writes import propose, refusal_of, replay_headers
 from node.duties.duties import Duties
 from node.duties.messages import Beat, BeatAnswer, Running
@@ -120,6 +121,7 @@ def _running(request: Request[Any, Any], task_id: str, body: Any) -> Running:
 async def renew_task(request: Request[WriteQuery, Any]) -> Reply:
     """Extend the lease."""
     task_id = request.parameters["task_id"]
+    await check_headers(request)
     (result,) = await _signal(request, [_running(request, task_id, request.body)])
     if isinstance(result, Refusal):
         raise from_refusal(result, request.api.replica.revision)
@@ -182,6 +184,7 @@ async def renew_tasks(request: Request[WriteQuery, RenewBatch]) -> Reply:
     """Extend many leases."""
     items = request.body.items
     check_count(len(items))
+    await check_headers(request)
     running = [_running(request, item.task_id, item) for item in items]
     results = await _signal(request, running)
     shown = [_shown(item, result, durable=False) for item, result in zip(running, results, strict=True)]
@@ -198,6 +201,7 @@ async def report_progress_of_many(request: Request[WriteQuery, ProgressBatch]) -
         if (checkpoint := _checkpoint(item.task_id, item, f"items[{number}].")) is not None
     }
     results: dict[int, int | Refusal | None] = {}
+    await check_headers(request)
     if kept:
         outcome = await _keep(request, list(kept.values()))
         held = {number: item for number, item in zip(kept, outcome.items, strict=True) if item.refusal is None}

@@ -197,9 +197,7 @@ def _members(view: View, task: Task, full: bool) -> dict[str, Any]:
         else FailureView(failure.reason, failure.message, failure.attempt, text(failure.at)),
         "usage": Usage(task.usage[0], task.usage[1], dollars(task.usage[2])),
         "history": [
-            TransitionView(
-                text(line.at), line.from_state, line.to_state, line.attempt, line.agent_id, line.reason
-            )
+            TransitionView(text(line.at), line.from_state, line.to_state, line.attempt, line.agent_id, line.reason)
             for line in task.history
         ],
         "created_at": created_at,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from node.duties.fleet import AgentMemory, Fleet, score
 from node.duties.lanes import PendingTask, Signature
 from node.duties.pending import PendingTasks
+from node.duties.settings import DutySettings
 
 
 @dataclass(slots=True, eq=False)
@@ -44,9 +45,10 @@ class Demand:
 class Dispatcher:
     """Matches demands with pending tasks; what is matched stays reserved until it is assigned or lapses."""
 
-    def __init__(self, pending: PendingTasks, fleet: Fleet) -> None:
+    def __init__(self, pending: PendingTasks, fleet: Fleet, settings: DutySettings) -> None:
         self._pending = pending
         self._fleet = fleet
+        self._settings = settings
 
     def match(
         self, demands: Iterable[Demand], *, now_ms: int, reserve_until_s: float, tasks_max: int
@@ -60,6 +62,7 @@ class Dispatcher:
         fitting: dict[Signature, list[Demand]] = {}
         matched: list[tuple[PendingTask, Demand]] = []
         if not open_demands:
+            self._pending.unfinished = False
             return matched
 
         def wanted(signature: Signature) -> bool:
@@ -89,13 +92,25 @@ class Dispatcher:
         best_rank: tuple[float, int, str] | None = None
         for demand in demands:
             agent = demand.agent
-            if demand.room <= 0 or (not demand.claims and task.avoids(agent.agent_id, now_ms)):
+            if demand.room <= 0 or (not demand.claims and avoided(self._fleet, self._settings, task, agent, now_ms)):
                 continue
             used = self._fleet.slots_used(agent) + len(demand.taken)
             rank = (-score(agent, requires, used), agent.used, agent.agent_id)
             if best_rank is None or rank < best_rank:
                 best, best_rank = demand, rank
         return best
+
+
+def avoided(fleet: Fleet, settings: DutySettings, task: PendingTask, agent: AgentMemory, now_ms: int) -> bool:
+    """Whether the task should not go to this agent, which let it go a moment ago.
+
+    A PREFERENCE: while another agent is there that can do it, for a while; otherwise only long enough not to spin.
+    """
+    if not task.avoids(agent.agent_id, now_ms, settings.avoid_ms):
+        return False
+    if task.avoids(agent.agent_id, now_ms, settings.avoid_alone_ms):
+        return True
+    return fleet.anyone_else(agent.agent_id, task.lane.signature.project, task.lane.signature.requires)
 
 
 def _bounds(demands: Sequence[Demand]) -> tuple[str | None, frozenset[str] | None]:

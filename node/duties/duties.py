@@ -6,6 +6,7 @@ import logging
 
 from cluster.replica import Notice, Replica
 from node.duties.clock import Clock
+from node.duties.hand_over import HandOver
 from node.duties.leader_calls import LeaderCalls
 from node.duties.leadership import Leadership
 from node.duties.live_memory import LiveMemory
@@ -25,6 +26,7 @@ class Duties:
         self.settings = settings or DutySettings()
         self.leadership: Leadership | None = None
         self._term = 0
+        self.hand_over = HandOver(replica)
         self._services = Services(replica, self.settings, lambda: self.leadership)
         self.calls = LeaderCalls(replica, timeout_ms=self.settings.leader_call_ms)
         self.polls = Polls(replica, self.calls, clock, self.settings)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from cluster.replica import View
-from node.duties.fleet import AgentMemory, Requires, parts, score
+from node.duties.dispatch import avoided
+from node.duties.fleet import AgentMemory, parts, score
+from node.duties.lanes import Lane, PendingTask, Signature
 from node.duties.leader_memory import LeaderMemory
 from node.duties.messages import Candidate, ExplainReply, ExplainRequest
 from node.duties.settings import DutySettings
@@ -25,12 +27,15 @@ def explain(
     task = None if number is None else task_record.find(view, number, request.task_id)
     if task is None:
         return ExplainReply("not_found")
-    wanted = found(task, settings.avoid_ms)
-    avoided = wanted.avoid[0] if wanted.avoid is not None and now_ms < wanted.avoid[1] else None
+    wanted = found(task)
+    lane = Lane(Signature(task.project, task.queue, task.priority, wanted.requires))
+    shown = PendingTask((task.project, task.task_id), lane, wanted)
     filtered: dict[str, int] = {}
     fit: list[Candidate] = []
     for agent in memory.fleet:
-        why = _why_not(memory, agent, request.project, wanted.requires, avoided)
+        why = _why_not(memory, agent, shown)
+        if why is None and avoided(memory.fleet, settings, shown, agent, now_ms):
+            why = "avoided"
         if why is not None:
             filtered[why] = filtered.get(why, 0) + 1
             continue
@@ -42,20 +47,16 @@ def explain(
     return ExplainReply("", len(memory.fleet), filtered, tuple(fit[:CANDIDATES_MAX]))
 
 
-def _why_not(
-    memory: LeaderMemory, agent: AgentMemory, project: str, requires: Requires, avoided: str | None
-) -> str | None:
+def _why_not(memory: LeaderMemory, agent: AgentMemory, task: PendingTask) -> str | None:
     """The first thing that keeps the task from the agent, most lasting first."""
-    if not agent.serves(project):
+    if not agent.serves(task.lane.signature.project):
         return "project"
     if agent.liveness != agent_record.ONLINE:
         return agent.liveness
-    if not agent.can(requires):
+    if not agent.can(task.lane.signature.requires):
         return "capability"
     if agent.draining:
         return "draining"
     if not memory.fleet.slots_free(agent):
         return "slots"
-    if agent.agent_id == avoided:
-        return "avoided"
     return None

@@ -28,7 +28,8 @@ class Poll:
 class AgentMemory:
     """One agent. The first block repeats the replicated record; the rest only this leader knows.
 
-    Times are lease time, but `metrics_ms` (Unix). `used` grows with every task given, for the least recently used.
+    Times are lease time, but `metrics_ms` (Unix). `used` grows with every task given, for the least recently used;
+    `heard` is whether this leader itself heard the agent; `probations` counts how often it was tried again in vain.
     """
 
     agent_id: str
@@ -40,20 +41,29 @@ class AgentMemory:
     projects: frozenset[str]
 
     seen_s: float = 0.0
+    heard: bool = False
     metrics: bytes | None = None
     metrics_ms: int | None = None
     poll: Poll | None = None
     offers_missed: int = 0
     missed_s: float = 0.0
+    probations: int = 0
     used: int = 0
 
     def carry_over(self, known: AgentMemory) -> None:
         """Take over what only the leader knows, from the memory of the same epoch."""
-        self.seen_s = known.seen_s
+        self.seen_s, self.heard = known.seen_s, known.heard
         self.metrics, self.metrics_ms = known.metrics, known.metrics_ms
         self.poll = known.poll
         self.offers_missed, self.missed_s = known.offers_missed, known.missed_s
+        self.probations = known.probations
         self.used = known.used
+
+    def may_get(self, project: str, requires: Requires) -> bool:
+        """Whether tasks like this can come to this agent at all, now or when it has a slot and listens."""
+        return (
+            self.liveness == agent_record.ONLINE and not self.draining and self.serves(project) and self.can(requires)
+        )
 
     def serves(self, project: str) -> bool:
         """Whether the agent works for a project."""
@@ -126,6 +136,15 @@ class Fleet:
         if agent.poll is not None and (agent.poll.node_run, agent.poll.number) == (node_run, number):
             agent.poll = None
             self._listening.pop(agent.agent_id, None)
+
+    def anyone_else(self, agent_id: str, project: str, requires: Requires) -> bool:
+        """Whether tasks like this can come to another agent than this one."""
+        return any(a.agent_id != agent_id and a.may_get(project, requires) for a in self._agents.values())
+
+    def clear(self) -> dict[str, AgentMemory]:
+        """Forget all agents; returns what was known, by id."""
+        known, self._agents, self._listening = self._agents, {}, {}
+        return known
 
     def slots_used(self, agent: AgentMemory) -> int:
         """How many tasks the agent holds."""

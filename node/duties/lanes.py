@@ -12,8 +12,8 @@ PRIORITIES = range(9, -1, -1)
 
 
 class PendingTask:
-    """One pending task. `order` is its place among tasks of its priority; `avoid` an agent, and the Unix milliseconds
-    until when it should not go there."""
+    """One pending task. `order` is its place among tasks of its priority; `avoid` an agent that let it lapse or
+    declined it, and when (Unix milliseconds)."""
 
     __slots__ = ("attempt", "avoid", "key", "lane", "order", "queued", "reserved", "reserved_until_s")
 
@@ -27,9 +27,9 @@ class PendingTask:
         self.reserved = False
         self.reserved_until_s = 0.0
 
-    def avoids(self, agent_id: str, now_ms: int) -> bool:
-        """Whether the agent let this task lapse or declined it a moment ago."""
-        return self.avoid is not None and self.avoid[0] == agent_id and now_ms < self.avoid[1]
+    def avoids(self, agent_id: str, now_ms: int, within_ms: int) -> bool:
+        """Whether the agent let this task lapse or declined it so lately."""
+        return self.avoid is not None and self.avoid[0] == agent_id and now_ms < self.avoid[1] + within_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,19 +60,29 @@ class LeaderCalls:
             task.add_done_callback(self._tasks.discard)
 
     async def _call(self, waiting: list[tuple[Beat, asyncio.Future[BeatAnswer]]]) -> None:
-        request = BeatRequest(self._replica.run_id, tuple(beat for beat, _ in waiting))
         try:
-            data = await self._replica.call_leader(messages.BEAT, _encode(request), self._timeout_s)
-            reply = _beat_reply.decode(data)
-            _check(reply.code)
+            answers = await self._ask([beat for beat, _ in waiting])
         except CallFailedError as error:
             for _, answer in waiting:
                 if not answer.done():
                     answer.set_exception(error)
             return
-        for (_, answer), result in zip(waiting, reply.answers, strict=True):
+        for (_, answer), result in zip(waiting, answers, strict=True):
             if not answer.done():
                 answer.set_result(result)
+
+    async def _ask(self, beats: list[Beat]) -> tuple[BeatAnswer, ...]:
+        request = BeatRequest(self._replica.run_id, tuple(beats))
+        data = await self._replica.call_leader(messages.BEAT, _encode(request), self._timeout_s)
+        try:
+            reply = _beat_reply.decode(data)
+        except msgspec.DecodeError as error:
+            raise CallFailedError(f"the leader's answer is not understood: {error}") from error
+        _check(reply.code)
+        if len(reply.answers) != len(beats):
+            # Whoever waits for a beat must hear something: no answer at all would hold up its agent for good.
+            raise CallFailedError(f"the leader answered {len(reply.answers)} of {len(beats)} beats")
+        return reply.answers
 
     async def polls(self, wait_ms: int) -> PollsReply:
         """Which polls of this node a newer one elsewhere has ended; waits for some."""

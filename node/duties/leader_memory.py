@@ -71,8 +71,7 @@ class LeaderMemory:
     def follow(self, notice: Notice) -> None:
         """Take in what an entry changed."""
         if notice.gap:
-            self._forget()
-            self.rebuild()
+            self._start_over()
             return
         changed: dict[TaskKey, None] = {}
         agents: dict[str, None] = {}
@@ -93,13 +92,18 @@ class LeaderMemory:
             for key in tasks:
                 self._read_task(view, key)
 
-    def _forget(self) -> None:
+    def _start_over(self) -> None:
+        """The state jumped: only what the agents said themselves is still true."""
         for holding in self.holdings:
             self.holdings.drop(holding.key)
         self.pending.clear()
+        before = self.fleet.clear()
+        self.rebuild()
         for agent in self.fleet:
-            if agent.poll is None:
-                self.fleet.drop(agent.agent_id)
+            known = before.get(agent.agent_id)
+            if known is not None and known.epoch == agent.epoch:
+                agent.carry_over(known)
+                self.fleet.put(agent)
 
     def _follow_quickly(self, change: Change) -> bool:
         """Whether the change says everything there is to know; new tasks above all must cost nearly nothing."""
@@ -134,7 +138,7 @@ class LeaderMemory:
         agent = self.fleet.get(agent_id)
         if agent is None:
             return
-        agent.offers_missed = 0
+        agent.offers_missed = agent.probations = 0
         if agent.liveness != agent_record.ONLINE:
             self.revived[agent_id] = agent
 
@@ -151,8 +155,7 @@ class LeaderMemory:
         key = (task.project, task.task_id)
         if task.status is TaskState.PENDING:
             self.holdings.drop(key)
-            found = state_reads.found(task, self._settings.avoid_ms)
-            self.pending.put(task.project, task.queue, task.priority, found)
+            self.pending.put(task.project, task.queue, task.priority, state_reads.found(task))
             return
         self.pending.drop(key)
         if not task.holder_no or task.agent_id is None:
@@ -209,6 +212,4 @@ class LeaderMemory:
             number = self._project_number(view, project)
             if number is None:
                 return ()
-            return state_reads.pending_from(
-                view, (number, queue, priority), least, count_max, avoid_ms=self._settings.avoid_ms
-            )
+            return state_reads.pending_from(view, (number, queue, priority), least, count_max)

@@ -33,8 +33,8 @@ class Leadership:
         self._lease_clock = LeaseClock(clock, replica, settings, self._on_tick)
         self.poll_ends = PollEnds(clock)
         self.memory = LeaderMemory(replica.view, self._lease_clock, settings)
-        self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet)
-        self._wanted: dict[str, tuple[AgentMemory, str]] = {}
+        self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet, settings)
+        self._wanted: dict[str, str] = {}
         self._claims: dict[Demand, None] = {}
         self._closed = False
         self._dispatch = self._pump("dispatch", self._dispatch_step)
@@ -81,7 +81,7 @@ class Leadership:
         memory = self.memory
         for agent in expiry.silent(memory):
             self.want(agent, agent_record.OFFLINE)
-        for agent in expiry.on_probation(memory, self._settings):
+        for agent in (*expiry.on_probation(memory, self._settings), *expiry.returned(memory)):
             self.want(agent, agent_record.ONLINE)
         if memory.holdings.any_due(self._lease_clock.now_s()):
             self._expire.wake()
@@ -100,7 +100,7 @@ class Leadership:
         if agent.liveness == liveness:
             self._wanted.pop(agent.agent_id, None)
         else:
-            self._wanted[agent.agent_id] = (agent, liveness)
+            self._wanted[agent.agent_id] = liveness
             self._liveness.wake()
 
     # --- the duties -------------------------------------------------------------------------------------------------
@@ -112,13 +112,15 @@ class Leadership:
         claims = [demand for demand in list(self._claims) if self._still_asks(demand)]
         polls = [Demand(agent, agent.max_concurrent) for agent in memory.fleet.ready(self._lease_clock.now_s())]
         matched = self._match([*claims, *polls])
+        # Claims look for tasks too while offers are under way, so this must be asked before.
+        more = memory.pending.unfinished or len(matched) >= settings.offers_per_batch
         for demand in claims:
             if demand.taken:
                 self._answer(demand)
         offers = [(task, demand.agent) for task, demand in matched if not demand.claims]
         if offers and not await self._offer(offers):
             return settings.retry_ms / 1000
-        return 0 if memory.pending.unfinished or len(matched) >= settings.offers_per_batch else None
+        return 0 if more else None
 
     def _still_asks(self, demand: Demand) -> bool:
         agent = self.memory.fleet.get(demand.agent.agent_id)
@@ -162,10 +164,12 @@ class Leadership:
         if not frames:
             return None
         try:
-            await self._propose(frames)
+            outcomes = await self._propose(frames)
         finally:
             expiry.put_back(self.memory, expired)
-        for agent in expiry.count_misses(self.memory, expired.offers, self._settings):
+        withdrawn, passed = expired.split(outcomes)
+        self.memory.refresh([holding.key for holding in passed], ())
+        for agent in expiry.count_misses(self.memory, withdrawn, self._settings):
             self.want(agent, agent_record.UNRESPONSIVE)
         return None
 
@@ -191,7 +195,7 @@ class Leadership:
         if not self.believable:
             return self._settings.retry_ms / 1000
         wanted, self._wanted = self._wanted, {}
-        frames = expiry.liveness_frames(wanted)
+        frames = expiry.liveness_frames(self.memory, wanted)
         if frames:
             try:
                 await self._propose(frames)

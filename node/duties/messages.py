@@ -12,6 +12,7 @@ CLAIM = "claim"
 POLLS = "polls"
 LIVE = "live"
 EXPLAIN = "explain"
+HAND_OVER = "hand_over"
 
 
 class Message(msgspec.Struct, array_like=True, frozen=True):
@@ -178,3 +179,19 @@ class ExplainReply(Message, frozen=True):
     total: int = 0
     filtered: dict[str, int] = {}
     candidates: tuple[Candidate, ...] = ()
+
+
+class HandOverRequest(Message, frozen=True):
+    """Let this member lead; None: whoever is most caught up."""
+
+    to: str | None
+    timeout_ms: int
+
+
+class HandOverReply(Message, frozen=True):
+    """Who leads now; or why it is still who was asked (`code`)."""
+
+    code: str
+    detail: str = ""
+    leader_id: str = ""
+    term: int = 0

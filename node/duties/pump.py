@@ -11,6 +11,8 @@ from node.duties.clock import Clock, Timer
 
 _log = logging.getLogger("hive.duties")
 
+DEFECT_PAUSE_S = 1.0
+
 Step = Callable[[], Awaitable[float | None]]
 """One run. Returns after how many seconds it wants to run again by itself; None: when woken; 0: at once."""
 
@@ -71,8 +73,13 @@ class Pump:
                 except (NotCommittedError, OutcomeUnknownError) as error:
                     _log.debug("duty %s waits: %s", self._name, error)
                     again_s = self._retry_s
+                except Exception:  # noqa: BLE001 - the edge of a duty: one that died in silence would never run again
+                    _log.exception("duty %s met a defect; it is tried again", self._name)
+                    again_s = DEFECT_PAUSE_S
                 if again_s == 0:
                     self._woken = True
+                    # A step may find enough to do without ever waiting; the rest of the node must get its turn.
+                    await asyncio.sleep(0)
                 elif again_s is not None:
                     self.wake_at(self._clock.monotonic_s() + again_s)
         finally:

@@ -139,7 +139,7 @@ class Services:
 
 def _hear(leadership: Leadership, agent: AgentMemory) -> None:
     """A sign of life."""
-    agent.seen_s = max(agent.seen_s, leadership.memory.clock.now_s())
+    agent.seen_s, agent.heard = max(agent.seen_s, leadership.memory.clock.now_s()), True
     if agent.liveness == agent_record.OFFLINE:
         leadership.want(agent, agent_record.ONLINE)
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class DutySettings:
     """Defaults are what a fleet of some thousand agents needs; tests and operators may change each.
 
-    `fallback_ms` must be the cluster's own (`cluster.settings.Timings`): memory is believed no longer than that.
+    `fallback_ms` must be the cluster's own (`cluster.settings.Timings`): memory is believed no longer than that. An
+    agent that let a task go is passed over for `avoid_ms` in favour of others, and for `avoid_alone_ms` in any case.
     """
 
     fallback_ms: int = 600
@@ -19,6 +20,7 @@ class DutySettings:
     offer_timeout_ms: int = 5_000
     offer_misses_max: int = 3
     avoid_ms: int = 30_000
+    avoid_alone_ms: int = 2_000
     unresponsive_retry_ms: int = 60_000
     offers_per_batch: int = 128
     expired_per_batch: int = 256
@@ -43,3 +45,7 @@ class DutySettings:
     def interval_ms(self, agent_count: int) -> int:
         """How often an agent should call, so that the whole fleet stays below `heartbeats_per_second_max`."""
         return max(self.heartbeat_interval_ms, agent_count * 1000 // self.heartbeats_per_second_max)
+
+    def probation_ms(self, probations: int) -> int:
+        """How long an unresponsive agent waits until it is tried again, after so many times in vain."""
+        return int(min(self.unresponsive_retry_ms, self.offer_timeout_ms << min(probations, 16)))

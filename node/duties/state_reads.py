@@ -18,10 +18,10 @@ def project_number(reader: Reader, project: str) -> int | None:
     return None if found is None else found.number
 
 
-def found(task: Task, avoid_ms: int) -> Found:
-    """A pending task as the dispatcher needs it; who let it lapse or declined it is avoided for `avoid_ms`."""
+def found(task: Task) -> Found:
+    """A pending task as the dispatcher needs it."""
     requires = tuple((need.name, need.min_proficiency) for need in task.requires)
-    avoid = None if task.avoid_agent_id is None else (task.avoid_agent_id, task.updated_at + avoid_ms)
+    avoid = None if task.avoid_agent_id is None else (task.avoid_agent_id, task.updated_at)
     return Found(task.task_id, task.number, task.attempt, requires, avoid)
 
 
@@ -33,9 +33,7 @@ def pending_queues(reader: Reader) -> Iterator[tuple[str, str]]:
             yield project.name, queue
 
 
-def pending_from(
-    reader: Reader, run: tuple[int, str, int], least: int, count_max: int, *, avoid_ms: int
-) -> list[Found]:
+def pending_from(reader: Reader, run: tuple[int, str, int], least: int, count_max: int) -> list[Found]:
     """Up to `count_max` pending tasks of a run (project number, queue, priority), from number `least` on, in order."""
     project_no, queue, priority = run
     prefix = task_store.pending_prefix(project_no, queue) + bytes([task_store.PRIORITY_TOP - priority])
@@ -44,5 +42,5 @@ def pending_from(
         task = task_record.get(reader, project_no, from_u64(key[-8:]))
         if task is None:
             raise AssertionError("a pending task is not there")
-        tasks.append(found(task, avoid_ms))
+        tasks.append(found(task))
     return tasks

@@ -73,6 +73,7 @@ def test_registration_in_unknown_projects() -> None:
     async def step(node: FleetNode) -> None:
         assert (await node.post("/api/agents?project=nowhere", {"agent_id": "a1"})).json["code"] == "unknown_project"
         assert (await node.post("/api/agents", {"projects": ["nowhere"]})).json["code"] == "unknown_project"
+        assert (await node.get("/api/agents?project=nowhere")).json["code"] == "unknown_project"
         everywhere = await node.post("/api/agents", {"agent_id": "a1", "projects": ["*"]})
         assert everywhere.json["agent"]["projects"] == ["*"]
 

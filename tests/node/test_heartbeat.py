@@ -233,11 +233,11 @@ def test_only_agent_gets_a_declined_task_again_later() -> None:
         await node.submit("t1")
         await node.verb("release", "t1", "a1", 1)
         poll = await node.poll("a1", epoch)
-        await node.advance(20)
+        await node.advance(1)
         assert (await node.task("t1"))["status"] == "pending"
         explained = (await node.get("/api/tasks/t1/explain")).json
         assert [reason["code"] for reason in explained["reasons"]] == ["avoided"]
-        await node.advance(11)
+        await node.advance(2)
         assert [offer["attempt"] for offer in (await poll)["offers"]] == [2]
 
     with_fleet(step)
@@ -248,7 +248,7 @@ def test_three_misses_make_unresponsive_until_a_claim() -> None:
         epoch = await node.register("a1")
         for number in range(3):
             assert (await node.get("/api/agents/a1")).json["status"] == "online"
-            await node.submit(f"t{number}")
+            await node.submit(f"t{number}", priority=5 + number)
             await node.poll("a1", epoch)
             assert (await node.task(f"t{number}"))["status"] == "assigned"
             await node.advance(6)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
+from cluster.replica import ReplicaStatus
 from node.api.context import Api
 from node.api.live import AgentLive, AgentPerformance, LiveAgents, LivePerformance, NoLive
 from tests.node.harness import Node, run, running, with_node
@@ -34,8 +36,6 @@ def test_livez_and_readyz() -> None:
 def test_a_node_that_stops_or_lags_is_not_ready() -> None:
     async def test(node: Node) -> None:
         real = node.replica.status
-        from dataclasses import replace
-
         node.replica.status = lambda: replace(real(), ready=False)  # type: ignore[method-assign]  # still catching up
         lagging = await node.get("/readyz")
         refused(lagging, "too_stale")
@@ -108,8 +108,43 @@ def test_operating_the_cluster() -> None:
         node.replica.transfer_leadership = transfer  # type: ignore[method-assign]  # a cluster with somebody to hand to
         moved = await node.post("/api/cluster/transfer-leadership", {})
         assert (moved.status, moved.json) == (200, {"leader_id": "n2", "term": 1})
-        for method, path in (("POST", "/api/cluster/members"), ("DELETE", "/api/cluster/members/n2")):
+        for method, path in (
+            ("POST", "/api/cluster/members"),
+            ("PUT", "/api/cluster/members/n2"),
+            ("DELETE", "/api/cluster/members/n2"),
+            ("POST", "/api/cluster/members/n2/promote"),
+        ):
             refused(await node.ask(method, path), "not_enabled")
+
+    with_node(test)
+
+
+def test_one_member() -> None:
+    async def test(node: Node) -> None:
+        members = (await node.get("/api/cluster/members")).json["items"]
+        for query in ("", "?until=voter&wait_ms=60000"):
+            assert (await node.get("/api/cluster/members/n1" + query)).json == members[0]
+        refused(await node.get("/api/cluster/members/n9"), "not_found")
+        refused(await node.get("/api/cluster/members/n1?until=leader"), "invalid_request", "until")
+
+    with_node(test)
+
+
+def test_a_member_is_awaited_until_it_votes() -> None:
+    async def test(node: Node) -> None:
+        real, looks = node.replica.status, 0
+
+        def status() -> ReplicaStatus:
+            nonlocal looks
+            looks += 1
+            now = real()
+            return replace(now, members=tuple(replace(member, voter=looks > 2) for member in now.members))
+
+        node.replica.status = status  # type: ignore[method-assign]  # a learner that is promoted in the end
+        assert (await node.get("/api/cluster/members/n1?until=voter")).json["voter"] is False
+        looks = 0
+        assert (await node.get("/api/cluster/members/n1?until=voter&wait_ms=60000")).json["voter"] is True
+        assert looks == 3
 
     with_node(test)
 
@@ -143,6 +178,23 @@ def test_the_fleet_at_a_glance() -> None:
             unknown = (await node.get("/api/status/agents")).json
             assert unknown["as_of"] is None
             assert (unknown["items"][0]["last_seen"], unknown["items"][0]["free_slots"]) == (None, None)
+
+    run(test())
+
+
+def test_live_adds_what_only_the_leader_knows() -> None:
+    async def test() -> None:
+        async with running(with_fleet) as node:
+            await node.post("/api/agents", {"agent_id": "a1", "max_concurrent": 2})
+            assert "live" not in (await node.get("/api/status/cluster")).json
+            cluster = (await node.get("/api/status/cluster?live=true")).json["live"]
+            assert cluster == {"as_of": "1970-01-01T00:00:01.000Z", "agents": 1, "open_polls": 1, "free_slots": 2}
+            assert "live" not in (await node.get("/api/status/agents")).json["items"][0]
+            agent = (await node.get("/api/status/agents?live=true")).json["items"][0]["live"]
+            assert (agent["as_of"], agent["free_slots"]) == ("1970-01-01T00:00:01.000Z", 2)
+            node.api.live = NoLive()
+            assert (await node.get("/api/status/cluster?live=true")).json["live"] is None
+            assert (await node.get("/api/status/agents?live=true")).json["items"][0]["live"] is None
 
     run(test())
 

@@ -237,6 +237,41 @@ def test_single_refusal_names_its_own_path() -> None:
     with_fleet(step)
 
 
+def test_refused_items_name_their_fields() -> None:
+    async def step(node: FleetNode) -> None:
+        items = [{"task_id": "t1", "depends_on": ["nope"]}, {"task_id": "t2"}]
+        answer = await node.post("/api/tasks/batch", {"items": items})
+        bad, good = answer.json["items"]
+        assert (bad["status"], bad["code"], bad["retry"]) == (400, "invalid_request", "no")
+        assert [error["path"] for error in bad["errors"]] == ["items[0].depends_on[0]"]
+        assert "current" not in bad
+        assert (good["status"], good["id"]) == (201, "t2")
+
+    with_fleet(step)
+
+
+def test_a_task_that_depends_on_itself_is_not_even_proposed() -> None:
+    async def step(node: FleetNode) -> None:
+        index = node.replica.index
+        single = await node.post("/api/tasks", {"task_id": "t1", "depends_on": ["t0", "t1"]})
+        batch = await node.post("/api/tasks/batch", {"items": [{}, {"task_id": "t1", "depends_on": ["t1"]}]})
+        for answer, path in ((single, "depends_on[1]"), (batch, "items[1].depends_on[0]")):
+            assert (answer.status, answer.json["code"]) == (400, "invalid_request")
+            assert [error["path"] for error in answer.json["errors"]] == [path]
+        assert node.replica.index == index
+
+    with_fleet(step)
+
+
+def test_a_group_may_be_called_as_a_verb() -> None:
+    async def step(node: FleetNode) -> None:
+        await node.submit("t1", group_id="retry", queue="search")
+        assert (await node.get("/api/groups/retry")).json["total"] == 1
+        assert (await node.get("/api/groups/a%20b")).json["errors"][0]["path"] == "group_id"
+
+    with_fleet(step)
+
+
 def test_dependencies_and_their_results() -> None:
     async def step(node: FleetNode) -> None:
         epoch = await node.register("a1")
@@ -439,7 +474,7 @@ def test_assign_by_hand() -> None:
         await node.submit("t2")
         refused = await node.ask("PUT", "/api/tasks/t1/assign", {"agent_id": "a1"})
         assert (refused.status, refused.json["code"]) == (409, "agent_unavailable")
-        assert refused.json["current"]["why"] == "capability"
+        assert refused.json["why"] == refused.json["current"]["why"] == "capability"
         unknown = await node.ask("PUT", "/api/tasks/t2/assign", {"agent_id": "nobody"})
         assert (unknown.status, unknown.json["current"]["why"]) == (409, "unknown")
         given = await node.ask("PUT", "/api/tasks/t2/assign", {"agent_id": "a1"})

@@ -79,7 +79,7 @@ class Checks:
 
     def on_sent(self, node_id: str, peer_id: str, message: dict[str, Any]) -> None:
         """A message leaves: votes are for one candidate only, whatever is restarted in between."""
-        kind = message["type"]
+        kind = message.get("type")
         if kind == "response_vote":
             self._voted(node_id, message["term"], peer_id)
         elif kind == "request_vote":

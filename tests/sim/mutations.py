@@ -1,12 +1,11 @@
 """Each guard of cluster/, and the change that takes it away: the simulator must notice.
 
 A mutation is a replacement in the source of one function; if the function no longer reads like that, it fails loudly.
-`plot`: the script in `plots.py` that goes through the moment at which it matters; without one, seeds do: at least one of
-`seeds` seeds from `first` on notices, with that `focus` and so many `nodes` (chosen with `python -m tests.sim.search`).
+`plot`: the script in `plots.py` that goes through the moment at which it matters. Without one, seeds do: at least one
+of `seeds` seeds from `first` on notices, with that `focus` (chosen with `python -m tests.sim.search`).
 """
 
 from __future__ import annotations
-
 import __future__
 
 import importlib
@@ -35,7 +34,7 @@ class Mutation:
     name: str
     changes: tuple[Change, ...]
     first: int = 1
-    seeds: int = 10
+    seeds: int = 40
     nodes: int = 3
     focus: str = "all"
     plot: str = ""
@@ -51,6 +50,8 @@ def changed(change: Change) -> Iterator[None]:
         owner = getattr(owner, part)
     before = inspect.getattr_static(owner, name)
     function = before.fget if isinstance(before, property) else before
+    if function is None:
+        raise LookupError(f"{change.module}.{change.name} has no source")
     source = textwrap.dedent(inspect.getsource(function))
     if source.count(change.old) != 1:
         raise LookupError(f"{change.module}.{change.name} does not hold this once: {change.old}")
@@ -94,6 +95,7 @@ MUTATIONS = (
             ),
         ),
         focus="snapshots",
+        first=5,
     ),
     Mutation(
         "H3: loading a snapshot clears the log",
@@ -101,6 +103,7 @@ MUTATIONS = (
             Change("cluster.journal.journal", "Journal._add_replacing", "if known and", "if False and"),
             Change("cluster.journal.log", "DurableLog.replace", "if len(self.table) and", "if False and"),
         ),
+        first=8,
     ),
     Mutation(
         "H4: a leader counts itself before its disk has the entry",
@@ -115,6 +118,11 @@ MUTATIONS = (
         plot="leader_with_a_stalled_disk",
     ),
     Mutation(
+        "a leader with a stalled disk waits for it",
+        (Change("cluster.periodic", "Periodic._leave", "core.engine.step_down()", "pass"),),
+        plot="stalled_leader_gives_way",
+    ),
+    Mutation(
         "H4: a follower acknowledges before its disk has the entry",
         (
             Change(
@@ -125,6 +133,7 @@ MUTATIONS = (
                 "        self._network_send(peer, message)",
             ),
         ),
+        first=10,
     ),
     Mutation(
         "a vote leaves before the disk has it",
@@ -136,6 +145,7 @@ MUTATIONS = (
                 'message["transfer"] = self._transfer_campaign\n        self._network_send(peer, message)',
             ),
         ),
+        first=6,
     ),
     Mutation(
         "H5: an acknowledgement of an earlier leadership counts",
@@ -146,10 +156,6 @@ MUTATIONS = (
             ),
         ),
         plot="acknowledgement_of_an_earlier_leadership",
-    ),
-    Mutation(
-        "H20: an old leader is not told of a newer term",
-        (Change(_TRANSPORT, "GuardedTransport._receive_append", "self._network_send(peer,", "(lambda *_: None)(peer,"),),
     ),
     Mutation(
         "answers wait for the next write",
@@ -167,6 +173,7 @@ MUTATIONS = (
             ),
         ),
         focus="divergence",
+        first=10,
     ),
     Mutation(
         "applied before it is on the own disk",
@@ -196,6 +203,7 @@ MUTATIONS = (
                 "if False:",
             ),
         ),
+        first=4,
     ),
     Mutation(
         "batches under way are proposed again in the same term",
@@ -204,6 +212,7 @@ MUTATIONS = (
     Mutation(
         "a leader takes a repeated batch again",
         (Change("cluster.intake", "Intake.take", "if sequence in seen:", "if False:"),),
+        first=26,
     ),
     Mutation(
         "a refusal of a repeated batch counts",
@@ -215,6 +224,7 @@ MUTATIONS = (
                 "",
             ),
         ),
+        first=5,
     ),
     Mutation(
         "a batch is appended in a term it does not name",
@@ -222,14 +232,17 @@ MUTATIONS = (
             Change("cluster.intake", "Intake.take", "or self._engine.term != term ", ""),
             Change("cluster.intake", "Intake.append", " and self._engine.term == self._seen_term", ""),
         ),
+        first=22,
     ),
     Mutation(
         "a linearizable read without a round",
         (Change("cluster.read_index", "ReadIndex.pump", "if self._alone:", "if True:"),),
+        first=7,
     ),
     Mutation(
         "a linearizable read before the leader's first entry is committed",
         (Change("cluster.read_index", "ReadIndex._take", "if engine.commit_index < engine.no_op_index:", "if False:"),),
+        first=5,
     ),
     Mutation(
         "a snapshot older than the state is installed",
@@ -290,6 +303,7 @@ MUTATIONS = (
             Change("cluster.core", "Core._tell_role", "self.entry_time.seen(self.state.position.time_ms)", "pass"),
         ),
         focus="clocks",
+        first=2,
     ),
     Mutation(
         "entries are stamped by the leader's clock alone",

@@ -59,7 +59,7 @@ def answer_to_a_snapshot_is_lost() -> list[str]:
 
 
 def offer_of_an_earlier_leadership() -> list[str]:
-    """A leader offers a snapshot, is deposed before that arrives, and leads again: its follower has dropped the offer."""
+    """A leader offers a snapshot, is deposed before that arrives, and leads again; its follower has dropped it."""
     with script() as play:
         leader, (follower, third) = play.leader, play.others(play.leader)
         play.behind(follower)
@@ -140,6 +140,21 @@ def leader_with_a_stalled_disk() -> list[str]:
         return play.finish()
 
 
+def stalled_leader_gives_way() -> list[str]:
+    """A leader's disk stalls for long while writes wait for it: the others must not wait as long."""
+    with script() as play:
+        leader, (follower, _) = play.leader, play.others(play.leader)
+        leader.speed.stalled_until_s = play.sim.scheduler.now_s + 9.0
+        play.begin_write(leader, timeout_s=0.5)
+        play.begin_write(follower, timeout_s=0.5)
+        play.wait(4.0)
+        results = play.begin_write(follower, timeout_s=0.5)
+        play.wait(1.0)
+        if isinstance(results[0], Exception):
+            play.sim.checks.violated(leader.node_id, "nobody can write while the leader's disk stalls")
+        return play.finish()
+
+
 def acknowledgement_of_an_earlier_leadership() -> list[str]:
     """What a follower said to a leader arrives when that leader leads again, in another term, with other entries."""
     with script(nodes=5) as play:
@@ -181,6 +196,7 @@ PLOTS: dict[str, Callable[[], list[str]]] = {
         snapshot_overtaken_by_the_log,
         killed_between_image_and_log,
         leader_with_a_stalled_disk,
+        stalled_leader_gives_way,
         acknowledgement_of_an_earlier_leadership,
     )
 }

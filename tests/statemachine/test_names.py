@@ -31,3 +31,9 @@ def test_good_ids(good: str) -> None:
 )
 def test_bad_ids_are_told_why(bad: str, because: str) -> None:
     assert because in str(names.check_id(bad))
+
+
+def test_names_of_places_without_verbs_may_be_verbs() -> None:
+    assert names.check_name("search") is None
+    for bad in ("", ".", "..", "a b", "x" * 129):
+        assert names.check_name(bad) == names.check_id(bad) is not None
