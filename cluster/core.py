@@ -20,7 +20,7 @@ from cluster.contact import Contact
 from cluster.election import Elections
 from cluster.engine import Engine
 from cluster.entry_time import EntryTime
-from cluster.host import Host, Owner
+from cluster.host import GuardedExecutor, Host, Owner
 from cluster.inbound import Inbound
 from cluster.installing import Installing
 from cluster.intake import Intake
@@ -81,9 +81,10 @@ class Core:
         self.others = tuple(member for member in options.members if member != options.node_id)
         self._pump_scheduled = False
         self._stopped = False
+        self.failed = False
         self._role: tuple[bool, int, str | None, bool] = (False, 0, None, False)
         self._remote_waits = False
-        journal.bind(host.journal_executor, self._on_durable, self.fail, self._on_fsync)
+        journal.bind(GuardedExecutor(host.journal_executor, self.guarded), self._on_durable, self.fail, self._on_fsync)
         self.transport = GuardedTransport(journal, self.send)
         self._installing = Installing(self)
         self.snapshots = self._make_snapshots(host)
@@ -117,7 +118,7 @@ class Core:
     def _make_snapshots(self, host: Host) -> Snapshots:
         return Snapshots(
             self.state,
-            host.snapshot_executor,
+            GuardedExecutor(host.snapshot_executor, self.guarded),
             self._clock,
             self.metrics,
             cluster_id=self.options.cluster_id,
@@ -203,7 +204,7 @@ class Core:
     def fail(self, error: BaseException) -> None:
         """End the node: what is wrong must not be said to others."""
         if not self._stopped:
-            self._stopped = True
+            self._stopped = self.failed = True
             self.owner.on_fatal(error)
 
     def guarded(self, action: Callable[[], None]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from cluster.ports import Clock, Executor, Loop, Network
@@ -19,6 +20,19 @@ class Host:
     loop: Loop
     journal_executor: Executor
     snapshot_executor: Executor
+
+
+class GuardedExecutor:
+    """An executor whose results are taken as the core takes everything else: a fault in it ends the node. The loop
+    would only log it."""
+
+    def __init__(self, executor: Executor, guarded: Callable[[Callable[[], None]], None]) -> None:
+        self._executor = executor
+        self._guarded = guarded
+
+    def submit(self, steps: Sequence[Callable[[], None]], done: Callable[[BaseException | None], None]) -> None:
+        """As `ports.Executor`; what ends after the core has stopped is not heard."""
+        self._executor.submit(steps, lambda error: self._guarded(partial(done, error)))
 
 
 class Owner(Protocol):

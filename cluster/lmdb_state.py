@@ -21,6 +21,7 @@ from typing import Any
 import lmdb
 import msgspec
 
+from cluster.identity import StartError
 from cluster.replica import View
 from cluster.snapshots import decode_manifest
 from cluster.snapshots import image_digest as digest_of
@@ -159,9 +160,7 @@ class _Receiving:
         self._root = root
         self._position = position
         self._aside = root / f"fetch-{hashlib.blake2b(manifest, digest_size=8).hexdigest()}"
-        for other in root.glob("fetch-*"):
-            if other != self._aside:
-                shutil.rmtree(other)
+        self._others = [other for other in root.glob("fetch-*") if other != self._aside]
         self._aside.mkdir(parents=True, exist_ok=True)
         self._path = self._aside / "image"
         self._path.touch()
@@ -171,6 +170,9 @@ class _Receiving:
         return self._offset
 
     def append(self, data: bytes) -> None:
+        # Here and not at the beginning: that runs on the core's thread, and they may be many gigabytes.
+        while self._others:
+            shutil.rmtree(self._others.pop())
         with self._path.open("ab") as file:
             file.write(data)
         self._offset += len(data)
@@ -196,6 +198,11 @@ class LmdbState:
         self.snapshots_path.mkdir(parents=True, exist_ok=True)
         self._map_bytes = map_bytes
         self._built: int | None = None
+        self._retired: list[tuple[lmdb.Environment, Path]] = []
+        # What a copy cut short by a full disk has left would keep it full.
+        for unfinished in (self.snapshots_path / "taking", self.state_path / "building"):
+            if unfinished.exists():
+                shutil.rmtree(unfinished)
         if generation is None:
             self.prepare_install()[0]()
             generation, self._built = self._built, None
@@ -204,7 +211,6 @@ class LmdbState:
         self.generation = generation
         self.env = self._open(generation)
         self.position = self._read_position()
-        self._retired: list[lmdb.Environment] = []
 
     def _path(self, generation: int) -> Path:
         return self.state_path / f"gen-{generation}"
@@ -244,7 +250,7 @@ class LmdbState:
     def newest_snapshot(self) -> Path | None:
         """The folder of the newest complete snapshot."""
         complete = [path for path in self.snapshots_path.glob("[0-9]*-*") if (path / "manifest").exists()]
-        return max(complete, key=lambda path: tuple(map(int, path.name.split("-"))), default=None)
+        return max(complete, key=_place, default=None)
 
     def manifest(self) -> bytes | None:
         newest = self.newest_snapshot()
@@ -252,6 +258,10 @@ class LmdbState:
 
     def capture(self) -> _Capture:
         return _Capture(self)
+
+    def snapshot_index(self) -> int:
+        newest = self.newest_snapshot()
+        return 0 if newest is None else _place(newest)[0]
 
     def _image(self) -> Path:
         newest = self.newest_snapshot()
@@ -277,7 +287,9 @@ class LmdbState:
             newest = self.newest_snapshot()
             if newest is not None:
                 shutil.copyfile(newest / "image", aside / "data.mdb")
+                _check_image(aside / "data.mdb", newest)
                 _sync_file(aside / "data.mdb")
+            _sync_folder(aside)
             aside.rename(self._path(number))
             _sync_folder(self.state_path)
             self._built = number
@@ -287,18 +299,24 @@ class LmdbState:
     def install(self) -> None:
         if self._built is None:
             raise AssertionError("install without prepare_install")
-        self._retired.append(self.env)
+        self._retired.append((self.env, self._path(self.generation)))
         self.generation, self._built = self._built, None
         self.env = self._open(self.generation)
         self.position = self._read_position()
 
     def retire(self) -> None:
-        """Close and delete generations that are no longer used: views are gone after a second, the caller waited
-        for two."""
+        """Close and delete what `install` replaced (executor step: a sync of it may be under way until then). Views are
+        gone after a second, the caller waited for two. ONLY WHAT THIS STATE ITSELF LET GO OF: others on the disk are
+        being built, or in use by who came after it."""
         while self._retired:
-            self._retired.pop().close()
+            env, path = self._retired.pop()
+            env.close()
+            shutil.rmtree(path)
+
+    def delete_strays(self) -> None:
+        """Delete the generations of earlier runs, once this one is recorded as the one in use. Blocks."""
         for number in self.generations():
-            if number not in (self.generation, self._built):
+            if number != self.generation:
                 shutil.rmtree(self._path(number))
 
     def sync(self) -> None:
@@ -309,6 +327,21 @@ class LmdbState:
         self.retire()
         self.env.sync(True)
         self.env.close()
+
+
+def _place(snapshot: Path) -> tuple[int, ...]:
+    """(index, term) of a snapshot's folder, with a number if there have been several of the same."""
+    return tuple(map(int, snapshot.name.split("-")))
+
+
+def _check_image(copy: Path, snapshot: Path) -> None:
+    """H9: nothing else would notice a damaged image. Raises StartError: the log behind it is gone."""
+    manifest = decode_manifest((snapshot / "manifest").read_bytes())
+    if digest_of(lambda offset, length: _read(copy, offset, length), copy.stat().st_size) != manifest.image_digest:
+        raise StartError(
+            f"snapshot {snapshot} is damaged: its image does not match its digest; bring it back from a copy, or "
+            "rebuild this node from its peers under a new id"
+        )
 
 
 def _read(path: Path, offset: int, length: int) -> bytes:
@@ -331,12 +364,14 @@ def _sync_folder(path: Path) -> None:
 
 def _publish(root: Path, aside: Path, position: Position, manifest: bytes) -> None:
     """Manifest last, then the rename: a snapshot without its manifest, or still aside, does not exist."""
-    target = root / f"{position.index}-{position.term}"
+    target, attempt = root / f"{position.index}-{position.term}", 0
+    # The same state may have been published before. It goes only when this one is there.
+    while target.exists():
+        attempt += 1
+        target = root / f"{position.index}-{position.term}-{attempt}"
     (aside / "manifest").write_bytes(manifest)
     _sync_file(aside / "manifest")
     _sync_folder(aside)
-    if target.exists():
-        shutil.rmtree(target)
     aside.rename(target)
     _sync_folder(root)
     for other in root.glob("[0-9]*-*"):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import msgspec
 
 from cluster.replica import View
+from cluster.snapshots import decode_manifest
 from cluster.snapshots import image_digest as digest_of
 from cluster.state import Position
 from statemachine.store import MemoryStore, Overlay
@@ -124,6 +125,10 @@ class MemoryState:
     def capture(self) -> _Capture:
         items = dict(self.store.scan(b"\x00", b"\xff"))
         return _Capture(self.snapshots, self.position, _encode((self.position, items)))
+
+    def snapshot_index(self) -> int:
+        manifest = self.snapshots.manifest
+        return 0 if manifest is None else decode_manifest(manifest).position.index
 
     def read_image(self, offset: int, length: int) -> bytes:
         return self.snapshots.image[offset : offset + length]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from cluster.calls import Calls
 from cluster.core import Core
 from cluster.identity import StartError
 from cluster.peers import JOURNAL_UNKNOWN, Peers
 from cluster.replica import (
-    CallFailedError,
     MemberStatus,
     Metrics,
     NotCommittedError,
@@ -26,6 +26,10 @@ from cluster.replica import (
 from statemachine.outcome import Outcome
 
 log = logging.getLogger("hive.cluster")
+
+_SNAPSHOT_TURN_S = 1.0
+_REFUSALS_MAX = 1_000
+"""Different refusals that are logged; after that peers make them up."""
 
 
 class NodeReplica:
@@ -49,13 +53,17 @@ class NodeReplica:
         self._core: Core | None = None
         self._listeners: list[Callable[[Notice], None]] = []
         self._role_listeners: list[Callable[[], None]] = []
-        self._services: dict[str, ServiceHandler] = {}
-        self._calls: dict[int, asyncio.Future[bytes]] = {}
-        # Not from 0: the leader may still answer a call from before a restart, and must not seem to answer a new one.
-        self._call_number = int(run_id, 16) >> 1
-        self._serving: set[asyncio.Task[None]] = set()
-        self._revision_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._calls = Calls(
+            peers.node_id,
+            int(run_id, 16) >> 1,
+            send=lambda peer_id, message: self.core.send(peer_id, dict(message)),
+            leader_id=lambda: self.leader_id,
+            is_leader=lambda: self.is_leader,
+        )
+        self._revision_waiters: dict[asyncio.Future[None], int] = {}
         self._closing: list[Callable[[], None]] = []
+        self._closed: asyncio.Task[None] | None = None
+        self._stopped = asyncio.Event()
         self._caught_up = False
         self._was: tuple[str, int, str | None] = ("", 0, None)
         self.internal_errors = 0
@@ -150,12 +158,14 @@ class NodeReplica:
         if self.revision >= revision:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._revision_waiters.append((revision, future))
+        self._revision_waiters[future] = revision
         try:
             async with asyncio.timeout(timeout_s):
                 await future
         except TimeoutError:
             raise TooStaleError(f"revision {revision} is not here yet; this node is at {self.revision}") from None
+        finally:
+            self._revision_waiters.pop(future, None)
 
     # --- what the core tells ------------------------------------------------------------------------------------------
 
@@ -164,15 +174,9 @@ class NodeReplica:
         self.internal_errors += len(notice.internal_errors)
         for text in notice.internal_errors:
             log.error("a command met a defect and was refused index=%d error=%s", notice.index, text)
-        if self._revision_waiters:
-            waiting, self._revision_waiters = self._revision_waiters, []
-            for wanted, future in waiting:
-                if future.done():
-                    continue
-                if wanted <= notice.revision:
-                    future.set_result(None)
-                else:
-                    self._revision_waiters.append((wanted, future))
+        for future, wanted in self._revision_waiters.items():
+            if wanted <= notice.revision and not future.done():
+                future.set_result(None)
         for listener in tuple(self._listeners):
             listener(notice)
 
@@ -182,10 +186,7 @@ class NodeReplica:
         if now != self._was:
             self._was = now
             log.info("role=%s term=%d leader=%s", *now)
-        for number, future in list(self._calls.items()):
-            if not future.done():
-                future.set_exception(CallFailedError("the leader changed"))
-            self._calls.pop(number, None)
+        self._calls.leader_changed()
         for listener in tuple(self._role_listeners):
             listener()
 
@@ -197,73 +198,25 @@ class NodeReplica:
         self._role_listeners.append(listener)
         return lambda: self._role_listeners.remove(listener)
 
-    # --- calls to the leader's memory
-    # -------------------------------------------------------------------------------------
+    # --- calls to the leader's memory ---------------------------------------------------------------------------------
 
     def serve(self, service: str, handler: ServiceHandler) -> None:
-        self._services[service] = handler
+        self._calls.serve(service, handler)
 
     async def call_leader(self, service: str, request: bytes, timeout_s: float) -> bytes:
-        try:
-            async with asyncio.timeout(timeout_s):
-                if self.is_leader:
-                    return await self._services[service](self.node_id, request)
-                return await self._call(service, request)
-        except TimeoutError:
-            raise CallFailedError(f"{service}: the leader did not answer within {timeout_s} s") from None
-
-    async def _call(self, service: str, request: bytes) -> bytes:
-        leader = self.leader_id
-        self._call_number += 1
-        number = self._call_number
-        message = {"type": "call", "number": number, "service": service, "request": request}
-        if leader is None or leader == self.node_id or not self.core.send(leader, message):
-            raise CallFailedError("no leader is reachable")
-        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._calls[number] = future
-        try:
-            return await future
-        finally:
-            self._calls.pop(number, None)
+        return await self._calls.call(service, request, timeout_s)
 
     def on_refused(self, peer_id: str, reason: str) -> None:
         """From the core: a handshake failed. A node that its peers know under another journal must not go on."""
         if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self.node_id} "):
             self.on_fatal(StartError(reason))
-        elif reason not in self._refusals:
+        elif reason not in self._refusals and len(self._refusals) < _REFUSALS_MAX:
             self._refusals.add(reason)
             log.warning("peer refused peer=%s reason=%s", peer_id, reason)
 
     def on_message(self, peer_id: str, message: Mapping[str, Any]) -> None:
         """From the core: a call or the reply to one."""
-        if message["type"] == "call":
-            task = asyncio.get_running_loop().create_task(self._answer(peer_id, message))
-            self._serving.add(task)
-            task.add_done_callback(self._serving.discard)
-            return
-        future = self._calls.pop(message["number"], None)
-        if future is None or future.done():
-            return
-        if message["error"] is not None:
-            future.set_exception(CallFailedError(message["error"]))
-        else:
-            future.set_result(message["reply"])
-
-    async def _answer(self, peer_id: str, message: Mapping[str, Any]) -> None:
-        reply: bytes | None = None
-        error: str | None = None
-        handler = self._services.get(message["service"])
-        if handler is None or not self.is_leader:
-            error = "not the leader"
-        else:
-            try:
-                reply = await handler(peer_id, message["request"])
-            except CallFailedError as refused:
-                error = str(refused)
-            except Exception as defect:  # the edge of a call: the caller must hear of it
-                log.exception("call failed service=%s", message["service"])
-                error = f"internal: {type(defect).__name__}"
-        self.core.send(peer_id, {"type": "reply", "number": message["number"], "reply": reply, "error": error})
+        self._calls.on_message(peer_id, message)
 
     # --- operations ---------------------------------------------------------------------------------------------------
 
@@ -278,7 +231,8 @@ class NodeReplica:
         before, deadline_s = self.term, asyncio.get_running_loop().time() + timeout_s
         core.intake.paused = True
         try:
-            while asyncio.get_running_loop().time() < deadline_s:
+            # A member that is stopping too is soon gone: then there is nobody to wait for.
+            while asyncio.get_running_loop().time() < deadline_s and core.transport.connected:
                 core.hand_over(to)
                 changed = asyncio.Event()
                 forget = self.on_role_change(changed.set)
@@ -298,21 +252,34 @@ class NodeReplica:
 
     async def snapshot(self) -> int:
         core = self.core
-        before = core.snapshots.newest
-        taken_index = 0 if before is None else before.position.index
-        if core.engine.applied_index in (1, taken_index):
-            return taken_index  # there is nothing new: the engine would take none
-        core.engine.forceLogCompaction()
-        core.schedule_pump()
-        done = asyncio.get_running_loop().create_future()
-        core.snapshots.when_taken(lambda: None if done.done() else done.set_result(None))
-        await done
-        newest = core.snapshots.newest or before
+        wanted = core.engine.applied_index
+        # What holds nothing new is not taken again. One that is under way may have begun before this call, or be one
+        # of a peer that this node is fetching: then it takes more than one turn.
+        while wanted > 1 and self._snapshot_index() < wanted:
+            if core.stopped:
+                raise NotCommittedError("shutting_down", "this node is stopping; ask another")
+            taken = asyncio.Event()
+            core.snapshots.when_taken(taken.set)
+            core.engine.forceLogCompaction()
+            core.schedule_pump()
+            await self._either(taken, _SNAPSHOT_TURN_S)
+        return self._snapshot_index()
+
+    def _snapshot_index(self) -> int:
+        newest = self.core.snapshots.newest
         return 0 if newest is None else newest.position.index
+
+    async def _either(self, event: asyncio.Event, timeout_s: float) -> None:
+        """Wait for the event, the end of this node, or the time."""
+        both = [asyncio.ensure_future(one.wait()) for one in (event, self._stopped)]
+        try:
+            await asyncio.wait(both, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in both:
+                one.cancel()
 
     def status(self) -> ReplicaStatus:
         core, engine = self.core, self.core.engine
-        newest = core.snapshots.newest
         self._caught_up = self._caught_up or self._is_caught_up()
         return ReplicaStatus(
             cluster_id=self.cluster_id,
@@ -325,7 +292,7 @@ class NodeReplica:
             applied_index=engine.applied_index,
             durable_index=core.journal.durable_index,
             last_index=core.journal.last_index,
-            snapshot_index=0 if newest is None else newest.position.index,
+            snapshot_index=self._snapshot_index(),
             has_quorum=core.has_quorum(),
             members=tuple(self._member(member) for member in core.options.members),
             digest=core.state.position.chain.hex(),
@@ -354,7 +321,7 @@ class NodeReplica:
 
     def _cluster_version(self) -> str:
         known = [self._version, *(peer.version for peer in self._peers.known.values())]
-        return min(known, key=lambda version: [int(part) if part.isdigit() else 0 for part in version.split(".")])
+        return min(known, key=lambda version: [int(part) if part.isdecimal() else 0 for part in version.split(".")])
 
     def _member(self, member: str) -> MemberStatus:
         core, engine = self.core, self.core.engine
@@ -380,13 +347,22 @@ class NodeReplica:
         )
 
     async def close(self) -> None:
-        if self.core.stopped:
-            return
-        if self.is_leader and self.core.transport.connected:
+        # Once, for all who ask; and to its end, even if one of them gives up.
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.shield(self._closed)
+
+    async def _close(self) -> None:
+        if not self.core.stopped and self.is_leader and self.core.transport.connected:
             try:
                 await self.transfer_leadership(None, 2.0)
             except NotCommittedError as refused:
                 log.info("stopping without handing over: %s", refused.detail)
         self.core.stop()
+        self._calls.close()
+        self._stopped.set()
+        for future in self._revision_waiters:
+            if not future.done():
+                future.set_exception(TooStaleError("this node is stopping"))
         for action in self._closing:
             await asyncio.get_running_loop().run_in_executor(None, action)

@@ -17,6 +17,32 @@ JOURNAL_UNKNOWN = "journal_unknown"
 """First word of the refusal after which a node must not go on."""
 
 
+_HELLO: dict[str, type] = {
+    "protocol": int,
+    "cluster_id": str,
+    "node_id": str,
+    "journal_id": bytes,
+    "last_index": int,
+    "last_term": int,
+    "http_address": str,
+    "version": str,
+}
+_TEXT_MAX = 300
+"""Characters or bytes of a field; what is told of a peer is kept, logged and shown."""
+
+
+def _malformed(hello: dict[str, Any]) -> str | None:
+    """What is wrong with the form of a hello, or None."""
+    for name, kind in _HELLO.items():
+        value = hello.get(name)
+        # Another protocol may well say other things of itself: then that is the reason.
+        if type(value) is not kind and hello.get("protocol") == PROTOCOL_VERSION:
+            return f"hello: field {name} is {value!r:.60}"
+        if isinstance(value, str | bytes) and len(value) > _TEXT_MAX:
+            return f"hello: field {name} is too long"
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Peer:
     """What a member said of itself."""
@@ -70,6 +96,8 @@ class Peers:
 
     def refuse(self, peer_id: str, hello: dict[str, Any]) -> str | None:
         """Why this peer is refused, for its log and ours; None lets it in."""
+        if (fault := _malformed(hello)) is not None:
+            return fault
         if hello.get("protocol") != PROTOCOL_VERSION:
             return f"protocol {hello.get('protocol')} is not {PROTOCOL_VERSION}: upgrade the older node"
         if hello.get("cluster_id") != self._cluster_id:
@@ -82,7 +110,7 @@ class Peers:
                 f"{JOURNAL_UNKNOWN}: node {peer_id} was known here with another journal; its data directory was "
                 "emptied or replaced. Bring the old directory back, or add the node under an id that was never used"
             )
-        if int(hello.get("last_index", 0)) < self._held_at_least.get(peer_id, 0):
+        if hello["last_index"] < self._held_at_least.get(peer_id, 0):
             return (
                 f"{JOURNAL_UNKNOWN}: node {peer_id} has lost log entries it once acknowledged; its data directory was "
                 "set back. Bring the newer directory back, or add the node under an id that was never used"
@@ -92,10 +120,10 @@ class Peers:
     def met(self, peer_id: str, hello: dict[str, Any]) -> None:
         """A peer was let in."""
         self._met.add(peer_id)
-        self.known[peer_id] = Peer(str(hello.get("http_address", "")), str(hello.get("version", "")))
+        self.known[peer_id] = Peer(hello["http_address"], hello["version"])
         if peer_id not in self._journal_ids:
-            self._journal_ids[peer_id] = bytes(hello["journal_id"])
-            self._remember(self._journal_ids)
+            self._journal_ids[peer_id] = hello["journal_id"]
+            self._remember(dict(self._journal_ids))
 
     def holds_at_least(self, peer_id: str, index: int) -> None:
         """The peer acknowledged committed entries up to `index`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.real.wire import FRAME_BYTES_MAX
 from statemachine import limits
 
 
@@ -58,6 +59,10 @@ class Limits:
     def __post_init__(self) -> None:
         if self.engine_batch_bytes <= limits.ENTRY_BYTES_MAX:
             raise SettingsError(f"engine_batch_bytes must be above the largest entry, {limits.ENTRY_BYTES_MAX}")
+        # The engine stops to add entries once it is over the batch, so one more may be in it.
+        most = FRAME_BYTES_MAX - 2 * limits.ENTRY_BYTES_MAX
+        if self.engine_batch_bytes > most:
+            raise SettingsError(f"engine_batch_bytes must be at most {most}: peers cut longer messages off")
 
 
 @dataclass(frozen=True, slots=True)

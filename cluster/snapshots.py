@@ -183,14 +183,21 @@ class Snapshots:
         if self.newest is None or self.newest.position.index != index:
             self._send(peer_id, {"type": "image_gone", "index": index})
             return
+        if not 0 <= offset < self.newest.image_bytes:
+            raise ProtocolViolationError(f"image pull at byte {offset} of {self.newest.image_bytes}")
         box: list[bytes] = []
 
         def read() -> None:
-            box.append(self._state.read_image(offset, _CHUNK_BYTES))
+            # Asked again here: a newer one may have been published since, and its bytes are not those of this.
+            if self._state.snapshot_index() == index:
+                box.append(self._state.read_image(offset, _CHUNK_BYTES))
 
         def done(error: BaseException | None) -> None:
             if error is not None:
                 self._on_failure(error)
+                return
+            if not box:
+                self._send(peer_id, {"type": "image_gone", "index": index})
                 return
             self._send(peer_id, {"type": "image_chunk", "index": index, "offset": offset, "data": box[0]})
 

@@ -7,11 +7,13 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import lmdb
+import msgspec
 
 from cluster.applier import ApplyEntry
 from cluster.core import Core, CoreOptions
@@ -64,6 +66,7 @@ class _Opened:
 
     directory: DataDirectory
     identity: Identity
+    disk: DirectoryDisk
     journal: Journal
     state: LmdbState
 
@@ -71,49 +74,65 @@ class _Opened:
 def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
     """Open the data directory, making it if it is new. Blocks. Raises StartError."""
     directory = DataDirectory(options.data_dir)
-    try:
-        identity = directory.load()
-        if identity is None:
-            identity = Identity(
-                node_id=options.node_id,
-                cluster_id=cluster_id_of(options),
-                journal_id=secrets.token_hex(16),
-                boot_id=boot_id(),
-                file_system_id=file_system_id(directory.path),
-            )
-            # BEFORE THE JOURNAL: a first start that dies half-way must know its own beginnings when it comes back.
-            directory.save(identity)
-        expected = cluster_id_of(options) if len(options.members) > 1 else None
-        check_identity(identity, node_id=options.node_id, cluster_id=expected)
-        journal = _open_journal(options, identity, clock, new=identity.generation is None)
-        state = _open_state(options, directory, identity, journal)
-        identity = replace(with_run(identity, directory), generation=state.generation)
+    undo = ExitStack()
+    undo.callback(directory.unlock)
+    with undo:
+        try:
+            opened = _open_parts(options, directory, clock, undo)
+        except (OSError, lmdb.Error) as error:
+            what = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise StartError(f"cannot use data directory {options.data_dir}: {what}; {way_out(error)}") from error
+        except JournalError as error:
+            raise StartError(str(error)) from error
+        except (msgspec.DecodeError, ValueError) as error:
+            raise StartError(
+                f"cannot use data directory {options.data_dir}: what it holds is unreadable ({error}); bring it back "
+                "from a copy, or rebuild this node from its peers under a new id"
+            ) from error
+        undo.pop_all()
+    return opened
+
+
+def _open_parts(options: ReplicaOptions, directory: DataDirectory, clock: SystemClock, undo: ExitStack) -> _Opened:
+    """Identity, journal, state, in this order; `undo` learns how to let go of each."""
+    identity = directory.load()
+    if identity is None:
+        identity = Identity(
+            node_id=options.node_id,
+            cluster_id=cluster_id_of(options),
+            journal_id=secrets.token_hex(16),
+            boot_id=boot_id(),
+            file_system_id=file_system_id(directory.path),
+        )
+        # BEFORE THE JOURNAL: a first start that dies half-way must know its own beginnings when it comes back.
         directory.save(identity)
-        state.retire()
-    except OSError as error:
-        directory.unlock()
-        raise StartError(f"cannot use data directory {options.data_dir}: {error.strerror}; {way_out(error)}") from error
-    except lmdb.Error as error:
-        directory.unlock()
-        raise StartError(f"cannot use data directory {options.data_dir}: {error}; {way_out(error)}") from error
-    except JournalError as error:
-        directory.unlock()
-        raise StartError(str(error)) from error
-    except StartError:
-        directory.unlock()
-        raise
-    return _Opened(directory, identity, journal, state)
+    expected = cluster_id_of(options) if len(options.members) > 1 else None
+    check_identity(identity, node_id=options.node_id, cluster_id=expected)
+    disk = _log_disk(options, new=identity.generation is None)
+    undo.callback(disk.close)
+    journal = _open_journal(options, identity, clock, disk)
+    state = _open_state(options, directory, identity, journal)
+    undo.callback(state.env.close)
+    identity = replace(with_run(identity, directory), generation=state.generation)
+    # BEFORE THE FIRST WRITE: what is written from here on is not what a clean mark vouches for.
+    directory.save(identity)
+    state.delete_strays()
+    return _Opened(directory, identity, disk, journal, state)
 
 
-def _open_journal(options: ReplicaOptions, identity: Identity, clock: SystemClock, *, new: bool) -> Journal:
+def _log_disk(options: ReplicaOptions, *, new: bool) -> DirectoryDisk:
     path = options.data_dir / "log"
     # A first start that died half-way leaves a journal nobody has ever acknowledged anything from.
     if new and path.exists():
         for leftover in path.iterdir():
             leftover.unlink()
     path.mkdir(exist_ok=True)
+    return DirectoryDisk(path)
+
+
+def _open_journal(options: ReplicaOptions, identity: Identity, clock: SystemClock, disk: DirectoryDisk) -> Journal:
     return Journal.open(
-        DirectoryDisk(path),
+        disk,
         journal_id=bytes.fromhex(identity.journal_id),
         options=JournalOptions(
             segment_bytes=options.limits.segment_bytes,
@@ -121,7 +140,7 @@ def _open_journal(options: ReplicaOptions, identity: Identity, clock: SystemCloc
             log_keep_bytes=options.limits.log_keep_bytes,
         ),
         clock=clock,
-        create=new,
+        create=identity.generation is None,
     )
 
 
@@ -131,8 +150,10 @@ def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Ide
     map_bytes = options.limits.state_map_bytes
     if identity.generation is not None and (path / "state" / f"gen-{identity.generation}").exists():
         same_boot = state_is_valid(identity, directory, applied=(-1, -1))
+        state = None
         if same_boot or identity.clean is not None:
-            state = LmdbState(path, map_bytes, identity.generation)
+            state = _open_generation(path, map_bytes, identity.generation)
+        if state is not None:
             position = state.position
             trusted = same_boot or state_is_valid(identity, directory, applied=(position.index, position.term))
             manifest = state.manifest()
@@ -140,9 +161,27 @@ def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Ide
             if trusted and may_stay(position, snapshot_index, journal.term_at):
                 return state
             state.env.close()
-            log.warning("the state at entry %d cannot be trusted; it is built again from snapshot and log",
-            position.index)
-    return LmdbState(path, map_bytes, None)
+            log.warning(
+                "the state at entry %d cannot be trusted; it is built again from snapshot and log", position.index
+            )
+    state = LmdbState(path, map_bytes, None)
+    # The missing part would be looked for at the wrong end of the log.
+    if state.position.index + 1 < journal.first_index:
+        state.env.close()
+        raise StartError(
+            f"the log of data directory {path} begins at entry {journal.first_index}, and the snapshot before it is "
+            "missing; bring snapshots/ back, or rebuild this node from its peers under a new id"
+        )
+    return state
+
+
+def _open_generation(path: Path, map_bytes: int, generation: int) -> LmdbState | None:
+    """A generation as it is; None if it is damaged, for it can be built again."""
+    try:
+        return LmdbState(path, map_bytes, generation)
+    except (lmdb.CorruptedError, lmdb.InvalidError, lmdb.VersionMismatchError, msgspec.DecodeError) as error:
+        log.warning("the state is damaged (%s); it is built again from snapshot and log", error)
+        return None
 
 
 async def open_replica(
@@ -162,7 +201,7 @@ async def open_replica(
         ) from error
     try:
         opened = await loop.run_in_executor(None, _open_data, options, clock)
-    except StartError:
+    except BaseException:
         network.close()
         raise
     return _assemble(options, machine, on_fatal, opened, clock, network)
@@ -196,7 +235,7 @@ def _assemble(
 
     def installed() -> None:
         records.remember_generation(state.generation, lambda: journal.durable_index >= state.position.index)
-        loop.call_later(_RETIRE_AFTER_S, state.retire)
+        loop.call_later(_RETIRE_AFTER_S, lambda: host.snapshot_executor.submit([state.retire], records.done))
 
     replica = NodeReplica(
         run_id=f"{run:016x}", version=options.version, peers=peers, on_installed=installed, on_fatal=on_fatal
@@ -212,9 +251,9 @@ def _assemble(
     )
     core = Core(core_options, journal=journal, state=state, machine=machine, peers=peers, host=host, owner=replica)
     # Two steps: what the threads have finished is heard on the loop before anything else is written.
-    replica.bind(core, [partial(_end, threads), partial(_finish, opened, records)])
+    replica.bind(core, [partial(_end, threads), partial(_finish, opened, records, core)])
     core.start()
-    _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, host, core, on_fatal)
+    _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, host, core, records)
     return replica
 
 
@@ -223,14 +262,27 @@ def _end(threads: Iterable[ThreadExecutor]) -> None:
         thread.close()
 
 
-def _finish(opened: _Opened, records: _IdentityFile) -> None:
+def _finish(opened: _Opened, records: _IdentityFile, core: Core) -> None:
     """Everything to disk, then the mark that says so, then let go. Blocks."""
+    try:
+        # A fault vouches for nothing.
+        if not core.failed:
+            _mark_clean(opened, records)
+    finally:
+        opened.state.env.close()
+        opened.disk.close()
+        opened.directory.unlock()
+
+
+def _mark_clean(opened: _Opened, records: _IdentityFile) -> None:
     opened.journal.sync_blocking()
-    position = opened.state.position
+    position, generation = opened.state.position, opened.state.generation
+    records.sync_or_condemn(opened.state)
     opened.state.close()
-    opened.directory.save(replace(records.identity, clean=CleanMark(position.index, position.term)))
+    # The generation too: an image may have been installed a moment ago, and its log is durable since the first line.
+    clean = CleanMark(position.index, position.term)
+    records.store(replace(records.identity, generation=generation, clean=clean))
     opened.journal.close()
-    opened.directory.unlock()
 
 
 def _sync_state_now_and_then(
@@ -239,19 +291,13 @@ def _sync_state_now_and_then(
     state: LmdbState,
     host: Host,
     core: Core,
-    on_fatal: Callable[[BaseException], None],
+    records: _IdentityFile,
 ) -> None:
-    """Write the state back from time to time, so that the kernel never has much to write at once. An error of it
-    condemns
-    the generation: the log stays the truth."""
-
-    def done(error: BaseException | None) -> None:
-        if error is not None:
-            on_fatal(error)
+    """Write the state back from time to time, so that the kernel never has much to write at once."""
 
     def again() -> None:
         if not core.stopped:
-            host.snapshot_executor.submit([state.sync], done)
+            host.snapshot_executor.submit([partial(records.sync_or_condemn, state)], records.done)
             loop.call_later(period_s, again)
 
     loop.call_later(period_s, again)
@@ -271,6 +317,7 @@ class _IdentityFile:
         self._directory = directory
         self._executor = executor
         self._on_fatal = on_fatal
+        self._condemned = False
 
     def remember_journals(self, journal_ids: dict[str, bytes]) -> None:
         """A member was met for the first time."""
@@ -281,8 +328,7 @@ class _IdentityFile:
 
     def remember_generation(self, generation: int, log_is_durable: Callable[[], bool]) -> None:
         """The state was replaced by an image. NODE.JSON ONLY AFTER THE LOG'S RESET IS DURABLE: until then a restart
-        must
-        find the old pair."""
+        must find the old pair."""
         loop = asyncio.get_running_loop()
 
         def when_durable() -> None:
@@ -294,10 +340,25 @@ class _IdentityFile:
 
         when_durable()
 
-    def _save(self) -> None:
-        identity = self.identity
-        self._executor.submit([lambda: self._directory.save(identity)], self._done)
+    def sync_or_condemn(self, state: LmdbState) -> None:
+        """Write the state to disk (executor step). An error of it condemns the generation: the kernel may have dropped
+        pages that it could not write, so that this boot is no reason to trust them any more. The log is the truth."""
+        try:
+            state.sync()
+        except lmdb.Error:
+            self._condemned = True
+            self.store(self.identity)
+            raise
 
-    def _done(self, error: BaseException | None) -> None:
+    def store(self, identity: Identity) -> None:
+        """Make it node.json (executor step). What was condemned stays so, whatever was still to be remembered."""
+        if self._condemned:
+            identity = replace(identity, boot_id="condemned", clean=None)
+        self._directory.save(identity)
+
+    def _save(self) -> None:
+        self._executor.submit([partial(self.store, self.identity)], self.done)
+
+    def done(self, error: BaseException | None) -> None:
         if error is not None:
             self._on_fatal(error)

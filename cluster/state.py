@@ -114,6 +114,9 @@ class State(Protocol):
     def capture(self) -> Capture:
         """Begin a snapshot of what is visible now."""
 
+    def snapshot_index(self) -> int:
+        """Executor step: the index of the newest complete snapshot, 0 without one."""
+
     def read_image(self, offset: int, length: int) -> bytes:
         """Executor step: bytes of the newest snapshot's image."""
 

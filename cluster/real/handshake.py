@@ -54,7 +54,10 @@ class Handshake:
         expected = self._proof(not self._dialer, self._nonce, self._other_nonce, self._other_hello)
         if type(proof) is not bytes or not hmac.compare_digest(proof, expected):
             raise HandshakeError("the cluster secret differs: give all nodes the same --cluster-secret-file")
-        hello = msgpack.unpackb(self._other_hello, raw=False)
+        try:
+            hello = msgpack.unpackb(self._other_hello, raw=False)
+        except (ValueError, msgpack.UnpackException) as error:
+            raise HandshakeError(f"no hello: {error}") from error
         if type(hello) is not dict or type(hello.get("node_id")) is not str:
             raise HandshakeError("no hello")
         return hello

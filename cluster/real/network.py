@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -18,6 +20,13 @@ from cluster.real.wire import FRAME_BYTES_MAX, Decoder, FrameError, encode
 from cluster.settings import Limits, Timings
 
 log = logging.getLogger("hive.cluster.network")
+
+_STRANGERS_MAX = 128
+"""Connections whose handshake is not done. More would take descriptors away from the log."""
+
+_SILENT_MS = 4_000
+"""A peer that acknowledges nothing for so long, not even on the level of TCP, is gone. TCP alone waits for many
+minutes, and after a partition tries again only after as long as it has lasted."""
 
 Message = dict[str, Any]
 
@@ -42,22 +51,34 @@ class _Connection(asyncio.Protocol):
         # Not isinstance: uvloop's transports are none of asyncio's classes.
         transport = cast(asyncio.Transport, transport)
         self.transport = transport
+        if not self.network.let_in(self):
+            transport.abort()
+            return
+        _watch(transport)
         cap = self.network.limits.peer_in_flight_bytes_max
         transport.set_write_buffer_limits(high=cap, low=cap // 4)
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self.network.timings.connect_timeout_ms / 1000, transport.abort)
-        self.network.open.add(self)
         transport.write(encode(self._handshake.first()))
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether its handshake is not done."""
+        return self._stage < 3
 
     def data_received(self, data: bytes) -> None:
         try:
-            for message in self._decoder.feed(data):
-                if self._stage == 3:
-                    if not self.network.is_live(self):
-                        return
-                    self.network.receiver.on_message(str(self.peer_id), message)
-                else:
-                    self._step(message)
+            messages = self._decoder.feed(data)
+            while messages:
+                for message in messages:
+                    if self._stage == 3:
+                        if not self.network.is_live(self):
+                            return
+                        self.network.receiver.on_message(str(self.peer_id), message)
+                    else:
+                        self._step(message)
+                # The end of the handshake may have come together with a first message that only a peer may send.
+                messages = self._decoder.feed(b"")
         except FrameError as error:
             self.close(f"bad frame: {error}")
         except HandshakeError as error:
@@ -95,10 +116,17 @@ class _Connection(asyncio.Protocol):
 
     def close(self, reason: str) -> None:
         """Cut this connection."""
-        log.info("peer connection closed peer=%s reason=%s", self.dialed or self.peer_id, reason)
-        if self.transport is not None:
-            # Not abort: what was written last (a refusal) should arrive; the deadline ends a peer that does not read.
+        peer_id = self.dialed or self.peer_id
+        # Strangers could fill the disk with lines.
+        level = logging.DEBUG if peer_id is None else logging.INFO
+        log.log(level, "peer connection closed peer=%s reason=%s", peer_id, reason)
+        if self.transport is not None and self.is_stranger:
+            # What was written last (a refusal) should arrive; the deadline ends one that does not read.
             self.transport.close()
+        elif self.transport is not None:
+            # What is queued for a peer that does not read would keep the connection, and its successor is only dialed
+            # when this one is gone.
+            self.transport.abort()
         self.network.closed(self)
 
     def pause_writing(self) -> None:
@@ -141,6 +169,10 @@ class TcpNetwork:
         host, port = split_address(address)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: _Connection(self, None), host, port, start_serving=False)
+        # Two that have bound the port and wait may each believe that it is theirs: only listening decides.
+        for bound in self._server.sockets:
+            with socket.socket(fileno=os.dup(bound.fileno())) as duplicate:
+                duplicate.listen()
 
     def start(self, receiver: Receiver) -> None:
         """Accept and dial."""
@@ -160,11 +192,19 @@ class TcpNetwork:
             try:
                 async with asyncio.timeout(self.timings.connect_timeout_ms / 1000):
                     _, connection = await loop.create_connection(lambda: _Connection(self, peer_id), host, port)
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError, UnicodeError):  # the last: a name that is none
                 await asyncio.sleep(retry_s * (0.5 + random.random()))
                 continue
             await connection.lost.wait()
             await asyncio.sleep(retry_s * random.random())
+
+    def let_in(self, connection: _Connection) -> bool:
+        """Whether there is room for one more handshake."""
+        strangers = sum(one.is_stranger for one in self.open)
+        if self._closed or (connection.dialed is None and strangers >= _STRANGERS_MAX):
+            return False
+        self.open.add(connection)
+        return True
 
     def refuse(self, connection: _Connection, hello: dict[str, Any]) -> str | None:
         """Why this connection must not be."""
@@ -227,6 +267,21 @@ class TcpNetwork:
         for connection in list(self.open):
             if connection.transport is not None:
                 connection.transport.abort()
+
+
+def _watch(transport: asyncio.Transport) -> None:
+    """Have the kernel end the connection when the other machine is silent, also while there is nothing to send."""
+    wire: socket.socket = transport.get_extra_info("socket")
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # By name: other systems than Linux lack some of them, and find out later.
+    for name, value in (
+        ("TCP_KEEPIDLE", 1),
+        ("TCP_KEEPINTVL", 1),
+        ("TCP_KEEPCNT", _SILENT_MS // 1000),
+        ("TCP_USER_TIMEOUT", _SILENT_MS),
+    ):
+        if hasattr(socket, name):
+            wire.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -34,7 +34,10 @@ class Decoder:
         self.frame_bytes_max = HELLO_BYTES_MAX
 
     def feed(self, data: bytes) -> list[Any]:
-        """All frames that are complete now. Raises FrameError."""
+        """The frames that are complete now, up to one that is too long; once that is the first, raises FrameError.
+
+        So whoever allows longer ones on the way calls again with nothing.
+        """
         buffer = self._data
         buffer += data
         messages: list[Any] = []
@@ -42,6 +45,8 @@ class Decoder:
         while len(buffer) - position >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(buffer, position)
             if length > self.frame_bytes_max:
+                if messages:
+                    break
                 raise FrameError(f"frame of {length} bytes")
             end = position + _LENGTH.size + length
             if end > len(buffer):

@@ -51,7 +51,7 @@ class LeaseBatch(msgspec.Struct):
 async def _signal(request: Request[Any, Any], running: Sequence[Running]) -> list[int | Refusal]:
     """Renew at the leader: what is left of each lease, milliseconds, or why it is none.
 
-    Raises Problem `stale_epoch`, and the replica's errors.
+    Raises Problem `stale_epoch`, `unknown_project`, and the replica's errors.
     """
     body, calls = request.body, request.api.part(Duties).calls
     beat = Beat(body.agent_id, body.epoch, tuple(running))
@@ -61,6 +61,8 @@ async def _signal(request: Request[Any, Any], running: Sequence[Running]) -> lis
         return [left[_key(item)] for item in running]
     # Memory may be behind: whoever is about to hear that it must stop is looked up in the state first.
     await request.api.replica.read_barrier(max(request.seconds_left(), 1.0))
+    with request.view() as view:
+        request.require_project(view)
     if answer.code == "stale_epoch":
         await check_caller(request, body.agent_id, body.epoch)
     refusals = [_refusal(request, item) for item in running]

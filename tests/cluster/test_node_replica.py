@@ -85,6 +85,21 @@ def test_leadership_is_transferred(tmp_path: Path) -> None:
     _run(play())
 
 
+def test_handing_over_ends_when_nobody_is_there_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def play() -> None:
+        async with nodes_up(tmp_path, 3) as nodes:
+            leader = nodes.leader
+            monkeypatch.setattr(leader.core, "hand_over", lambda to: None)
+            handing_over = asyncio.create_task(leader.transfer_leadership(None, 10 * PATIENCE_S))
+            for node_id in [node_id for node_id in nodes.up if node_id != leader.node_id]:
+                await nodes.stop(node_id)
+            with pytest.raises(NotCommittedError, match="take over"):
+                async with asyncio.timeout(PATIENCE_S):
+                    await handing_over
+
+    _run(play())
+
+
 def test_a_node_that_was_away_gets_a_snapshot_and_a_gap(tmp_path: Path) -> None:
     async def play() -> None:
         async with nodes_up(tmp_path, 3) as nodes:

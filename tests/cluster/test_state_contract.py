@@ -214,7 +214,7 @@ def test_generations_on_disk(tmp_path: Path) -> None:
     again.close()
     rebuilt = LmdbState(tmp_path, _MAP_BYTES, None)
     assert (rebuilt.generation, rebuilt.position.index, _content(rebuilt)) == (generation + 1, 2, {b"ta": b"1"})
-    rebuilt.retire()
+    rebuilt.delete_strays()
     assert rebuilt.generations() == [generation + 1]
     rebuilt.close()
 

@@ -80,3 +80,12 @@ def test_a_keyed_claim_that_another_node_answered_is_not_told_that_there_is_noth
         assert [grant["task_id"] for grant in again.json["items"]] == ["t1"]
 
     with_fleet(step)
+
+
+def test_an_unknown_project_is_named() -> None:
+    async def step(node: FleetNode) -> None:
+        await node.register("a1")
+        for path, body in WRITES[1:6]:
+            refused(await node.post(path + "?project=nowhere", body), "unknown_project")
+
+    with_fleet(step)

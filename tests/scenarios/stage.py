@@ -96,5 +96,3 @@ async def staged() -> AsyncIterator[Stage]:
             yield stage
         finally:
             stage.close()
-
-

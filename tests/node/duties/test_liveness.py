@@ -67,7 +67,6 @@ async def calm(cluster: TroubledCluster, names: list[str]) -> None:
     assert cluster.leader is not None
     cluster.leader.sure = True
     left = names
-    if __import__("os").environ.get("SHOW"): print("LEFT", sum(cluster.task(n).status not in ENDED for n in names))
     for _ in range(CALM_S_MAX):
         await cluster.clock.advance(1)
         left = [name for name in left if cluster.task(name).status not in ENDED]
