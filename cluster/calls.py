@@ -111,9 +111,10 @@ class Calls:
         try:
             if not self._is_leader():
                 raise CallFailedError("not the leader")
-            reply = await self._handler(message["service"])(peer_id, message["request"])
-            if len(reply) > CALL_BYTES_MAX:
-                reply, error = None, f"a reply of {len(reply)} bytes is too long"
+            answer = await self._handler(message["service"])(peer_id, message["request"])
+            if len(answer) > CALL_BYTES_MAX:
+                raise CallFailedError(f"a reply of {len(answer)} bytes is too long")
+            reply = answer
         except CallFailedError as refused:
             error = str(refused)
         except Exception as defect:  # the edge of a call: the caller must hear of it

@@ -60,6 +60,7 @@ class Contact:
         self.round_trip_s: dict[str, float] = {}
         self._clocks: dict[str, tuple[float, float]] = {}
         self._fresh_s: float | None = None
+        self._leader_confirmed_s = -1e9
         self._awaiting: tuple[int, float] | None = None
 
     # --- leader -------------------------------------------------------------------------------------------------------
@@ -127,11 +128,24 @@ class Contact:
         if message["commit"] is None:
             return
         as_of_s = self._clock.monotonic_s() - message["age_ms"] / 1000
-        if applied_index >= message["commit"]:
+        self._leader_confirmed_s = max(self._leader_confirmed_s, as_of_s)
+        self._sure(message["commit"], as_of_s, applied_index)
+
+    def led(self, applied_index: int) -> None:
+        """This node led, and a majority just confirmed it: so much was committed, should it follow next."""
+        if self._confirmed is not None:
+            self._sure(self._confirmed.commit_index, self._confirmed.sent_s, applied_index)
+
+    def _sure(self, commit_index: int, as_of_s: float, applied_index: int) -> None:
+        if applied_index >= commit_index:
             self._fresh_s = max(self._fresh_s or as_of_s, as_of_s)
             self._awaiting = None
         elif self._awaiting is None:
-            self._awaiting = (message["commit"], as_of_s)
+            self._awaiting = (commit_index, as_of_s)
+
+    def leader_has_quorum(self, within_s: float) -> bool:
+        """Whether this follower's leader said that a majority had answered it within that time."""
+        return self._clock.monotonic_s() - self._leader_confirmed_s <= within_s
 
     def on_applied(self, applied_index: int) -> None:
         """More is applied: what was awaited may be here now."""

@@ -231,8 +231,11 @@ class Core:
         self._installing.go_on()
 
     def has_quorum(self) -> bool:
-        """Whether a majority was heard of within the fallback time."""
-        return self.contact.has_quorum_contact(self.options.timings.fallback_ms / 1000)
+        """Whether a majority was heard of within the fallback time: by this leader, or by this follower's leader."""
+        within_s = self.options.timings.fallback_ms / 1000
+        if self.engine.leading:
+            return self.contact.has_quorum_contact(within_s)
+        return self.leader_id is not None and self.contact.leader_has_quorum(within_s)
 
     # --- the pump -----------------------------------------------------------------------------------------------------
 
@@ -341,6 +344,7 @@ class Core:
         return leader is not None and self.send(leader, {"type": "read_index", "number": number})
 
     def _round_confirmed(self, number: int) -> None:
+        self.contact.led(self.engine.applied_index)
         self.reads.confirmed(number)
 
     def _applied(self, term: int, decided: list[Decided], notices: list[Notice]) -> None:

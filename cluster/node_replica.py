@@ -331,7 +331,9 @@ class NodeReplica:
             http, last = self._peers.hello(0, 0)["http_address"], core.journal.last_index
             return MemberStatus(member, address, http, role, True, True, last, 0, 0, self._version)
         peer = self._peers.known.get(member)
-        heard_s = core.contact.heard_s.get(member)
+        # Followers do not talk to each other: of another follower only the leader knows when it was heard of last.
+        talking = engine.leading or member == self.leader_id
+        heard_s = core.contact.heard_s.get(member) if talking else None
         match = engine.match_index(member) if engine.leading else None
         return MemberStatus(
             node_id=member,

@@ -96,6 +96,27 @@ def test_lag_is_the_age_of_what_was_surely_committed() -> None:
     assert bench.contact.lag_ms() == 30
 
 
+def test_a_leader_that_follows_next_knows_how_old_its_state_is() -> None:
+    bench = Bench()
+    number = bench.contact.probe(1, 10)
+    bench.clock.advance(0.02)
+    bench.pong("n2", number)
+    bench.contact.led(applied_index=9)
+    assert bench.contact.lag_ms() is None
+    bench.contact.on_applied(10)
+    assert bench.contact.lag_ms() == 20
+
+
+def test_a_follower_has_a_quorum_while_its_leader_says_so() -> None:
+    bench = Bench(5)
+    bench.contact.heard("n2")
+    assert not bench.contact.leader_has_quorum(0.6)
+    bench.contact.on_ping({"commit": 10, "age_ms": 100}, applied_index=1)
+    assert bench.contact.leader_has_quorum(0.6)
+    bench.clock.advance(0.55)
+    assert not bench.contact.leader_has_quorum(0.6)
+
+
 def test_entry_time_never_goes_back() -> None:
     bench = Bench()
     bench.clocks(n2=0, n3=0)

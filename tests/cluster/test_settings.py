@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.real.wire import FRAME_BYTES_MAX
 from cluster.settings import Limits, ReplicaOptions, SettingsError, Timings
 from statemachine import limits
 
@@ -27,6 +28,12 @@ def test_an_entry_always_fits_a_message() -> None:
     """H18: the engine would cut a larger one into chunks."""
     with pytest.raises(SettingsError, match="engine_batch_bytes"):
         Limits(engine_batch_bytes=limits.ENTRY_BYTES_MAX)
+
+
+def test_a_batch_always_fits_a_frame() -> None:
+    """A longer one would cost the connection, again and again."""
+    with pytest.raises(SettingsError, match="engine_batch_bytes must be at most"):
+        Limits(engine_batch_bytes=FRAME_BYTES_MAX)
 
 
 @pytest.mark.parametrize(

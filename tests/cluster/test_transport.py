@@ -1,4 +1,4 @@
-"""What stands between the engine and the network, hole by hole (ENGINE.md)."""
+"""What stands between the engine and the network, hole by hole (cluster/DESIGN.md)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from node.duties.leader_memory import LeaderMemory
 from node.duties.messages import Beat, BeatReply
 from node.duties.pump import DEFECT_PAUSE_S, Pump
 from node.duties.settings import DutySettings
-from statemachine.commands import Requirement
+from statemachine.commands import DeleteAgent, Requirement
 from statemachine.outcome import Outcome
 from tests.node.duties.fleet import FleetTest, fleet
 from tests.node.duties.test_duties import encode
@@ -105,7 +105,7 @@ def test_agent_that_is_declared_offline_while_it_calls_comes_back() -> None:
 
             async def heard_meanwhile(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
                 if not polls:
-                    polls.append(await t.poll("a1"))  # type: ignore[arg-type]  # a task is a task
+                    polls.append(await t.poll("a1"))
                 return await propose(frames, timeout_s)
 
             t.replica.propose = heard_meanwhile  # type: ignore[method-assign]  # a slow disk
@@ -270,13 +270,19 @@ def test_memory_after_a_gap_keeps_who_listens_and_forgets_who_is_gone() -> None:
     async def scenario() -> None:
         async with fleet() as t:
             t.register("a1")
+            t.register("gone")
             poll = await t.poll("a1")
-            memory = memory_of(t)
+            await t.poll("gone")
+            leadership, memory = t.duties.leadership, memory_of(t)
+            assert leadership is not None
+            leadership.on_notice, heard = (lambda notice: None), leadership.on_notice  # type: ignore[method-assign]  # the gap
+            t.do(DeleteAgent("gone"))
+            leadership.on_notice = heard  # type: ignore[method-assign]  # as it was
             memory.follow(Notice(t.replica.index, 1, 0, t.replica.revision, t.clock.now_ms(), gap=True))
             kept = memory.fleet.get("a1")
             assert kept is not None
             assert memory.fleet.listening(kept, memory.clock.now_s())
-            assert memory.fleet.anyone_listening
+            assert memory.fleet.get("gone") is None
             t.submit("t1")
             await settle()
             assert (t.status("t1"), poll.done()) == ("assigned", True)

@@ -7,7 +7,7 @@ import asyncio
 from cluster.replica import CallFailedError, NotCommittedError
 from node.duties import agent_news
 from node.duties.messages import Running
-from node.duties.poll import Call, StaleEpochError, UnknownAgentError
+from node.duties.poll import Attended, Call, StaleEpochError, UnknownAgentError
 from statemachine.commands import (
     AcceptTasks,
     Capability,
@@ -76,7 +76,8 @@ class TroubledAgent:
         attending = asyncio.ensure_future(duties.polls.attend(call))
         if cluster.strikes():
             # The connection breaks at some time; the agent asks elsewhere.
-            cluster.clock.call_at(cluster.clock.monotonic_s() + cluster.dice.random() * 6, attending.cancel)
+            broken_s = cluster.clock.monotonic_s() + cluster.dice.random() * 6
+            cluster.clock.call_at(broken_s, lambda: _cut(attending))
         try:
             await attending
         except asyncio.CancelledError:
@@ -131,3 +132,7 @@ class TroubledAgent:
                 await over.wait()
             finally:
                 timer.cancel()
+
+
+def _cut(attending: asyncio.Future[Attended]) -> None:
+    attending.cancel()
