@@ -113,6 +113,12 @@ def _open_parts(options: ReplicaOptions, directory: DataDirectory, clock: System
     journal = _open_journal(options, identity, clock, disk)
     state = _open_state(options, directory, identity, journal)
     undo.callback(state.env.close)
+    # The missing part would be looked for at the wrong end of the log.
+    if state.position.index + 1 < journal.first_index:
+        raise StartError(
+            f"the log of data directory {options.data_dir} begins at entry {journal.first_index}, and the snapshot "
+            "before it is missing; bring snapshots/ back, or rebuild this node from its peers under a new id"
+        )
     identity = replace(with_run(identity, directory), generation=state.generation)
     # BEFORE THE FIRST WRITE: what is written from here on is not what a clean mark vouches for.
     directory.save(identity)
@@ -164,15 +170,7 @@ def _open_state(options: ReplicaOptions, directory: DataDirectory, identity: Ide
             log.warning(
                 "the state at entry %d cannot be trusted; it is built again from snapshot and log", position.index
             )
-    state = LmdbState(path, map_bytes, None)
-    # The missing part would be looked for at the wrong end of the log.
-    if state.position.index + 1 < journal.first_index:
-        state.env.close()
-        raise StartError(
-            f"the log of data directory {path} begins at entry {journal.first_index}, and the snapshot before it is "
-            "missing; bring snapshots/ back, or rebuild this node from its peers under a new id"
-        )
-    return state
+    return LmdbState(path, map_bytes, None)
 
 
 def _open_generation(path: Path, map_bytes: int, generation: int) -> LmdbState | None:

@@ -214,7 +214,9 @@ def test_a_first_start_that_dies_anywhere_is_followed_by_another(
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(("owner", "name"), [(start, "_open_state"), (DataDirectory, "save"), (LmdbState, "delete_strays")])
+@pytest.mark.parametrize(
+    ("owner", "name"), [(start, "_open_state"), (DataDirectory, "save"), (LmdbState, "delete_strays")]
+)
 def test_a_rebuild_that_dies_anywhere_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool
 ) -> None:
@@ -234,11 +236,17 @@ def test_a_rebuild_that_dies_anywhere_is_done_again(
     _run(play())
 
 
+_ENDING = [
+    (Journal, "sync_blocking"),
+    (LmdbState, "sync"),
+    (LmdbState, "close"),
+    (DataDirectory, "save"),
+    (Journal, "close"),
+]
+
+
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [(Journal, "sync_blocking"), (LmdbState, "sync"), (LmdbState, "close"), (DataDirectory, "save"), (Journal, "close")],
-)
+@pytest.mark.parametrize(("owner", "name"), _ENDING)
 @pytest.mark.parametrize("another_boot", [False, True])
 def test_an_end_that_dies_anywhere_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, after: bool, another_boot: bool

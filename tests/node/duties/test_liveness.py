@@ -6,10 +6,20 @@ import asyncio
 
 import pytest
 
+from node.duties.clock import settle
 from node.duties.settings import DutySettings
-from statemachine import audit, task_queries
-from statemachine.commands import Backoff, NewTask, Requirement, SubmitTasks
-from statemachine.task_states import ENDED
+from statemachine import audit, limits, task_queries
+from statemachine.commands import (
+    Backoff,
+    ClaimTasks,
+    CompleteTasks,
+    Completion,
+    NewTask,
+    RegisterAgent,
+    Requirement,
+    SubmitTasks,
+)
+from statemachine.task_states import ENDED, TaskState
 from tests.node.duties.troubled_agent import TroubledAgent
 from tests.node.duties.troubled_cluster import TroubledCluster
 
@@ -102,5 +112,47 @@ def test_all_that_can_be_done_is_done_after_trouble(seed: int) -> None:
         assert audit.audit(cluster.store) == []
         with cluster.members[0].view() as view:
             assert list(task_queries.held(view)) == [], "and nobody holds anything any more"
+
+    asyncio.run(scenario())
+
+
+def test_open_poll_is_known_to_the_next_leader() -> None:
+    async def scenario() -> None:
+        cluster = TroubledCluster(0, DutySettings())
+        cluster.elect(0)
+        agent = TroubledAgent(cluster, "a1", ("lint",), 1)
+        running = asyncio.ensure_future(agent.run())
+        await cluster.clock.advance(0.1)
+        assert sum("a1" in duties.polls for duties in cluster.duties) == 1
+        cluster.elect(1)
+        await cluster.clock.advance(0.2)
+        cluster.do(SubmitTasks((NewTask("t1"),)))
+        await settle()
+        assert cluster.task("t1").agent_id == "a1", "without a new poll"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        cluster.close()
+
+    asyncio.run(scenario())
+
+
+def test_work_left_over_is_done_by_the_next_leader() -> None:
+    async def scenario() -> None:
+        cluster = TroubledCluster(1, DutySettings())
+        cluster.elect(None)
+        count = 3 * limits.SIDE_EFFECTS_MAX
+        names = [f"after{number}" for number in range(count)]
+        cluster.do(SubmitTasks((NewTask("hub"), *(NewTask(name, depends_on=("hub",)) for name in names))))
+        epoch = cluster.do(RegisterAgent("a1")).items[0].numbers[0]
+        cluster.do(ClaimTasks("a1", epoch, ("hub",), named=True))
+        cluster.do(CompleteTasks("a1", (Completion("hub", 1),)))
+        assert sum(cluster.task(name).status is TaskState.BLOCKED for name in names) == count - limits.SIDE_EFFECTS_MAX
+        cluster.trouble = 0.6
+        for leader in (0, None, 1, 2):
+            cluster.elect(leader)
+            await cluster.clock.advance(0.05)
+        await cluster.clock.advance(10)
+        assert all(cluster.task(name).status is TaskState.PENDING for name in names)
+        cluster.close()
 
     asyncio.run(scenario())

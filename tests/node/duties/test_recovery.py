@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -77,14 +78,14 @@ def test_dispatch_rests_when_listeners_went_while_offers_were_under_way() -> Non
                 await settle()
                 return outcomes
 
-            def counted(*args: object, **named: object) -> object:
+            def counted(*args: Any, **named: Any) -> Any:
                 nonlocal passes
                 passes += 1
                 assert passes < 100, "it never rests"
-                return match(*args, **named)  # type: ignore[arg-type]  # handed on as they came
+                return match(*args, **named)
 
             t.replica.propose = slowly  # type: ignore[method-assign]  # a slow disk
-            leadership._dispatcher.match = counted  # type: ignore[method-assign, assignment]  # counts, and hands on
+            leadership._dispatcher.match = counted  # type: ignore[method-assign]  # it hands everything on
             t.register("a1", slots=4)
             t.submit(*(f"t{number}" for number in range(10)))
             poll = await t.poll("a1")
