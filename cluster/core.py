@@ -257,7 +257,10 @@ class Core:
         self._tell_role()
         self.proposer.pump(self._leader_term())
         self.reads.pump()
-        self.intake.append()
+        if self.intake.append():
+            engine.send_entries()
+        # Before anything is applied: disks and peers work on what is new while this thread works on what is old.
+        self.journal.flush()
         self.transport.mark_transfer_campaign(on=self.elections.before_tick())
         engine.doTick(0)
         if engine.applied_index < min(engine.commit_index, self.journal.durable_index):

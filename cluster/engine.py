@@ -210,6 +210,10 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         """Let the next tick send entries and the commit index without waiting for the period."""
         self._SyncObj__newAppendEntriesTime = -_FAR_S
 
+    def send_entries(self) -> None:
+        """Send what the members lack now. The tick would apply first, and they would wait for that."""
+        self._SyncObj__sendAppendEntries()
+
     def skip_to(self, index: int) -> None:
         """The state holds everything up to this entry of the log. So it is committed, even if the commit index on disk,
         which is a lower bound, does not say so."""

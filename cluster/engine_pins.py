@@ -20,6 +20,7 @@ The engine's guards lean on private names, so any other version of it is refused
 | `__raftMatchIndex` | status, and the choice of a transfer's target | 1080 |
 | `__lastResponseTime` | check-quorum credits contact on arrival | 1083 |
 | `__newAppendEntriesTime` | sends a batch at once instead of at the next period | 697 |
+| `__sendAppendEntries` (called) | a batch leaves before the tick applies older ones | 1240 |
 | `__noopIDx` | the first entry of the leader's own term | 1228 |
 | `__raftState`, `__setState`, `__raftLeader` | an isolated or stalled leader steps down | 684 |
 | `__votedForNodeId` | tests of the guards | 937 |

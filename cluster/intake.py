@@ -78,7 +78,6 @@ class Intake:
         for some in _entries(batches):
             header = Header(self._entry_time_ms(), self._seen_term)
             self._engine.append(encode_entry(header, some))
-        self._engine.send_now()
         return True
 
     def _uncommitted_bytes(self) -> int:
