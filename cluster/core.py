@@ -257,10 +257,11 @@ class Core:
         self._tell_role()
         self.proposer.pump(self._leader_term())
         self.reads.pump()
-        if self.intake.append():
-            engine.send_entries()
+        appended = self.intake.append()
         # Before anything is applied: disks and peers work on what is new while this thread works on what is old.
         self.journal.flush()
+        if appended:
+            engine.send_entries()
         self.transport.mark_transfer_campaign(on=self.elections.before_tick())
         engine.doTick(0)
         if engine.applied_index < min(engine.commit_index, self.journal.durable_index):

@@ -14,7 +14,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def _scan(
 
 
 class _LmdbView:
-    """A read transaction."""
+    """A read transaction, and the `with` that ends it: every request opens one, so there is no generator in between."""
 
     __slots__ = ("_txn", "get", "revision", "time_ms")
 
@@ -66,6 +66,12 @@ class _LmdbView:
         self.get: Get = txn.get
         self.revision = position.revision
         self.time_ms = position.time_ms
+
+    def __enter__(self) -> _LmdbView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._txn.abort()
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         return _scan(self._txn, start, end, reverse=reverse)
@@ -235,10 +241,8 @@ class LmdbState:
         """All generations on disk, ascending."""
         return sorted(int(path.name[4:]) for path in self.state_path.glob("gen-*") if path.name[4:].isdigit())
 
-    @contextmanager
-    def view(self) -> Iterator[View]:
-        with self.env.begin(buffers=False) as txn:
-            yield _LmdbView(txn, self.position)
+    def view(self) -> AbstractContextManager[View]:
+        return _LmdbView(self.env.begin(), self.position)
 
     def begin(self) -> _LmdbTransaction:
         return _LmdbTransaction(self)
@@ -326,6 +330,12 @@ class LmdbState:
     def close(self) -> None:
         self.retire()
         self.env.sync(True)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Close everything as it is. Harmless when done twice."""
+        for env, _ in self._retired:
+            env.close()
         self.env.close()
 
 

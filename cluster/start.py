@@ -267,7 +267,7 @@ def _finish(opened: _Opened, records: _IdentityFile, core: Core) -> None:
         if not core.failed:
             _mark_clean(opened, records)
     finally:
-        opened.state.env.close()
+        opened.state.let_go()
         opened.disk.close()
         opened.directory.unlock()
 

@@ -7,6 +7,7 @@ import itertools
 import logging
 import socket
 import time
+from time import monotonic
 from typing import Any, cast
 
 from aiohttp import web
@@ -107,7 +108,7 @@ class App:
         request.raw = await read_body(request.http, route)
         request.body, request.warnings = route.body_parser.parse(request.raw)
         if isinstance(query, WriteQuery):
-            request.deadline_s = asyncio.get_running_loop().time() + query.timeout_ms / 1_000
+            request.deadline_s = monotonic() + query.timeout_ms / 1_000
         return await route.handler(request)
 
     def _refusal(self, request: Request[Any, Any], error: Problem) -> Reply:

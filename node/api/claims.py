@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 from typing import Annotated, Any
 
 import msgspec
@@ -73,7 +73,7 @@ async def claim_tasks(request: Request[WriteQuery, ClaimBody]) -> Reply:
                 continue
             if not picked and not await _was_claimed_elsewhere(request, position):
                 return json_reply(Grants([]))
-        request.deadline_s = asyncio.get_running_loop().time() + request.query.timeout_ms / 1_000
+        request.deadline_s = monotonic() + request.query.timeout_ms / 1_000
         command = ClaimTasks(body.agent_id, body.epoch, picked, lease_ms=body.lease_ms)
         outcome = (await propose(request, command, first_position=position))[0]
         if outcome.refusal is not None:

@@ -20,8 +20,8 @@ T = TypeVar("T")
 class Api:
     """The parts behind the API. `closing` is set when the node begins to stop: long-polls end then.
 
-    `routes` are what is served. `parts` are further objects by their type: what a noun needs and the framework need
-    not know.
+    `routes` are what is served. `project_numbers` are those read once: a project is never removed, nor numbered anew.
+    `parts` are further objects by their type: what a noun needs and the framework need not know.
     """
 
     replica: Replica
@@ -32,6 +32,7 @@ class Api:
     traffic: Traffic = field(default_factory=Traffic)
     routes: tuple[Route, ...] = ()
     closing: bool = False
+    project_numbers: dict[str, int] = field(default_factory=dict)
     parts: dict[type[Any], Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

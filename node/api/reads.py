@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from time import monotonic
 from typing import Any
 
 from node.api.problem import Problem
@@ -13,7 +13,7 @@ from node.api.request import Request
 async def prepare(request: Request[Any, Any], query: ReadQuery) -> None:
     """Wait until this node's state is as fresh as asked. Raises Problem and the replica's errors."""
     replica = request.api.replica
-    request.deadline_s = asyncio.get_running_loop().time() + query.timeout_ms / 1_000
+    request.deadline_s = monotonic() + query.timeout_ms / 1_000
     if query.consistency == "linearizable":
         await replica.read_barrier(request.seconds_left())
         request.consistency = "linearizable"

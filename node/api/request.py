@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
 from aiohttp import web
@@ -76,12 +75,18 @@ class Request(Generic[Q, B]):
         self.query: Q
         self.body: B
 
-    @contextmanager
-    def view(self) -> Iterator[View]:
+    def view(self) -> AbstractContextManager[View]:
         """This node's applied state; the reply then reflects its revision. Leave it before the next await."""
-        with self.api.replica.view() as view:
-            self.revision = view.revision
-            yield view
+        return _RequestView(self)
+
+    def project_number(self, view: View) -> int:
+        """The number of the request's project, as `require_project`; read from the state once in a node's life."""
+        number = self.api.project_numbers.get(self.project)
+        if number is None:
+            number = self.require_project(view).number
+            if number != NOWHERE:
+                self.api.project_numbers[self.project] = number
+        return number
 
     def require_project(self, view: View) -> Project:
         """The request's project as it is in this view; 404 `unknown_project`. `default` always exists."""
@@ -94,11 +99,29 @@ class Request(Generic[Q, B]):
 
     def seconds_left(self) -> float:
         """What is left of the request's `timeout_ms`, seconds."""
-        return max(self.deadline_s - asyncio.get_running_loop().time(), 0.0)
+        return max(self.deadline_s - monotonic(), 0.0)
 
     def header(self, name: str) -> str | None:
         """A header of the request."""
         return self.http.headers.get(name)
+
+
+class _RequestView:
+    """The state while a request reads it."""
+
+    __slots__ = ("_request", "_view")
+
+    def __init__(self, request: Request[Any, Any]) -> None:
+        self._request = request
+        self._view = request.api.replica.view()
+
+    def __enter__(self) -> View:
+        view = self._view.__enter__()
+        self._request.revision = view.revision
+        return view
+
+    def __exit__(self, *error: Any) -> None:
+        self._view.__exit__(*error)
 
 
 def choose_project(header: str | None, parameter: str | None) -> str:

@@ -50,12 +50,12 @@ class ListSessions(ListQuery, kw_only=True):
 
 def session_of(request: Request[Any, Any], view: View) -> tuple[int, session_record.Session]:
     """(project number, session) the path names. Raises Problem `not_found`."""
-    project = request.require_project(view)
+    number = request.project_number(view)
     session_id = request.parameters["session_id"]
-    session = session_record.find(view, project.number, session_id)
+    session = session_record.find(view, number, session_id)
     if session is None:
         raise Problem("not_found", f"session {session_id!r} is unknown here at revision {view.revision}")
-    return project.number, session
+    return number, session
 
 
 def _shown(request: Request[Any, Any], view: View, item: Item) -> SessionView | None:

@@ -260,8 +260,7 @@ def with_live(shown: TaskView, live: TaskLiveView | None) -> TaskView:
 
 def find_task(request: Request[Any, Any], view: View, task_id: str) -> Task:
     """The task of that id in the request's project. Raises Problem `unknown_project`, `not_found`."""
-    project = request.require_project(view)
-    task = task_record.find(view, project.number, task_id)
+    task = task_record.find(view, request.project_number(view), task_id)
     if task is None:
         raise Problem("not_found", f"task {task_id!r} is unknown here at revision {view.revision}")
     return task
@@ -269,6 +268,5 @@ def find_task(request: Request[Any, Any], view: View, task_id: str) -> Task:
 
 def shown_task(request: Request[Any, Any], view: View, task_id: str) -> TaskView | None:
     """The task as it is now; None when it is gone."""
-    project = request.require_project(view)
-    task = task_record.find(view, project.number, task_id)
+    task = task_record.find(view, request.project_number(view), task_id)
     return None if task is None else task_view(view, task)

@@ -14,6 +14,6 @@ async def abandon(replica: NodeReplica) -> None:
     end_threads, finish = replica._closing
     await asyncio.get_running_loop().run_in_executor(None, end_threads)
     opened: Any = finish.args[0]  # type: ignore[attr-defined]  # it is a partial
-    opened.state.env.close()
+    opened.state.let_go()
     opened.disk.close()
     opened.directory.unlock()

@@ -14,10 +14,12 @@ from cluster.memory_state import MemoryState
 from cluster.replica import Metrics, Notice
 from cluster.state import next_chain
 from statemachine.changes import Change
+from statemachine.commands import CreateSession
 from statemachine.entry import Batch, Header, encode_batch, encode_entry
 from statemachine.outcome import Outcome
 from statemachine.store import Reader
 from tests.cluster.clocks import ManualClock
+from tests.sim.load import frame_of
 
 _TERM = 3
 
@@ -72,7 +74,7 @@ class _Bench:
         )
 
     def entry(self, index: int) -> None:
-        batch = encode_batch(9, index, [b""])
+        batch = encode_batch(9, index, [frame_of("", CreateSession("s"))])
         self.journal.add(REGULAR + encode_entry(Header(1000 + index, _TERM), [batch]), index, _TERM)
 
     def count(self) -> bytes | None:
@@ -122,7 +124,7 @@ def test_an_entry_that_does_not_follow_the_state_is_refused(first: int) -> None:
     assert (bench.count(), bench.told) == (None, [])
 
 
-@pytest.mark.parametrize("fault", [OSError(5, "unreadable"), MemoryError(), KeyboardInterrupt()])
+@pytest.mark.parametrize("fault", [OSError(5, "unreadable"), MemoryError(), GeneratorExit()])
 def test_what_is_no_answer_leaves_nothing_behind(fault: BaseException) -> None:
     bench = _Bench()
     bench.entry(2)

@@ -50,6 +50,7 @@ def _run(test: Coroutine[Any, Any, None]) -> None:
 
 
 async def _asked(node: _Node) -> asyncio.Task[bytes]:
+    node.arrived.clear()
     task = asyncio.ensure_future(node.calls.call("echo", b"x", _LONG_S))
     await node.last()
     return task

@@ -21,6 +21,9 @@ from tests.process.ports import node_ports
 _PATIENCE_S = 10.0
 _TIMINGS = Timings(connect_retry_ms=10, connect_timeout_ms=400)
 
+_BEYOND_THE_KERNEL_BYTES = 24 << 20
+"""More than the kernel keeps for a peer that does not read."""
+
 Told = tuple[str, str, Any]
 
 
@@ -457,11 +460,12 @@ def test_one_that_does_not_read_does_not_keep_its_cut_connection() -> None:
 
     async def play() -> None:
         async with _place() as place:
-            network, hears = await place.start("n2", cap_bytes=64 << 10)
+            network, hears = await place.start("n2", cap_bytes=_BEYOND_THE_KERNEL_BYTES)
             peer = await _Stranger.come(place.port("n2"))
             await peer.enter()
             await hears.until_told("connected")
-            while network.send("n1", {"entries": bytes(32 << 10)}):
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads, too
+            while network.send("n1", {"entries": bytes(1 << 20)}):
                 pass
             (connection,) = network.open
             network.disconnect("n1", "a test")
