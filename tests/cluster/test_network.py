@@ -84,9 +84,14 @@ class _Place:
         ports = node_ports(2)
         self.members = {f"n{number}": f"127.0.0.1:{port}" for number, port in enumerate(ports, 1)}
         self._up: list[TcpNetwork] = []
+        self._sockets: list[asyncio.StreamWriter] = []
 
-    def port(self, node_id: str) -> int:
-        return int(self.members[node_id].rpartition(":")[2])
+    async def stranger(self, node_id: str) -> _Stranger:
+        """Somebody who connects to this member."""
+        _, _, port = self.members[node_id].rpartition(":")
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        self._sockets.append(writer)
+        return _Stranger(reader, writer)
 
     async def start(
         self,
@@ -109,9 +114,13 @@ class _Place:
         self._up.append(made)
         return made, receiver
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
+        for writer in self._sockets:
+            writer.transport.abort()
         for one in self._up:
             one.close()
+            for connection in list(one.open):
+                await connection.lost.wait()
 
 
 @asynccontextmanager
@@ -120,7 +129,7 @@ async def _place() -> AsyncIterator[_Place]:
     try:
         yield place
     finally:
-        place.stop()
+        await place.stop()
 
 
 @asynccontextmanager
@@ -140,10 +149,6 @@ class _Stranger:
         self.reader, self.writer = reader, writer
         self._decoder = Decoder()
         self._messages: list[Any] = []
-
-    @classmethod
-    async def come(cls, port: int) -> _Stranger:
-        return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def hear(self) -> Any:
         """The next message; None at the end of the connection."""
@@ -210,7 +215,7 @@ def test_a_long_first_message_right_behind_the_handshake() -> None:
     async def play() -> None:
         async with _place() as place:
             _, hears = await place.start("n2")
-            peer = await _Stranger.come(place.port("n2"))
+            peer = await place.stranger("n2")
             handshake = await peer.shake()
             handshake.finish(await peer.hear())
             assert await peer.hear() == {"welcome": True}
@@ -218,7 +223,6 @@ def test_a_long_first_message_right_behind_the_handshake() -> None:
             peer.writer.write(encode({"welcome": True}) + encode(long))
             assert await hears.until_told("message") == long
             assert hears.kinds() == ["connected", "message"]
-            peer.writer.close()
 
     _run(play())
 
@@ -261,7 +265,7 @@ def test_the_greater_id_does_not_dial() -> None:
     async def play() -> None:
         async with _place() as place:
             await place.start("n2")
-            stranger = await _Stranger.come(place.port("n2"))
+            stranger = await place.stranger("n2")
             await stranger.shake("n3")
             await stranger.hear()
             assert "smaller id dials" in (await stranger.hear())["refused"]
@@ -276,7 +280,7 @@ def test_a_recorded_beginning_gets_nobody_in() -> None:
             _, hears = await place.start("n2")
             recorded = Handshake(b"secret", dialer=True, hello={"node_id": "n1"})
             first, proof = recorded.first(), recorded.second(Handshake(b"secret", dialer=False, hello={}).first())
-            stranger = await _Stranger.come(place.port("n2"))
+            stranger = await place.stranger("n2")
             stranger.say(first)
             stranger.say(proof)
             await stranger.until_cut()
@@ -301,7 +305,7 @@ def test_garbage_is_cut_off_at_once(data: bytes) -> None:
         async with _place() as place:
             # The deadline is not what ends it.
             _, hears = await place.start("n2", timings=Timings(connect_timeout_ms=60_000))
-            stranger = await _Stranger.come(place.port("n2"))
+            stranger = await place.stranger("n2")
             stranger.writer.write(data)
             await stranger.until_cut()
             assert "connected" not in hears.kinds()
@@ -316,7 +320,7 @@ def test_a_member_with_a_broken_hello_is_refused(hello: bytes) -> None:
     async def play() -> None:
         async with _place() as place:
             _, hears = await place.start("n2", timings=Timings(connect_timeout_ms=60_000))
-            stranger = await _Stranger.come(place.port("n2"))
+            stranger = await place.stranger("n2")
             handshake = Handshake(b"secret", dialer=True, hello={})
             handshake._hello = hello
             stranger.say(handshake.first())
@@ -332,7 +336,7 @@ def test_a_handshake_that_is_never_finished_is_cut_by_the_deadline(how_far: int)
     async def play() -> None:
         async with _place() as place:
             network, hears = await place.start("n2", timings=Timings(connect_timeout_ms=50))
-            stranger = await _Stranger.come(place.port("n2"))
+            stranger = await place.stranger("n2")
             if how_far == 1:
                 stranger.writer.write(encode({"nonce": b"x" * 32})[:20])
             if how_far == 2:
@@ -349,18 +353,18 @@ def test_strangers_do_not_take_all_descriptors(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(network_module, "_STRANGERS_MAX", 3)
         async with _place() as place:
             network, hears = await place.start("n2", timings=Timings(connect_timeout_ms=60_000))
-            one, two, member = [await _Stranger.come(place.port("n2")) for _ in range(3)]
+            one, two, member = [await place.stranger("n2") for _ in range(3)]
             for stranger in (one, two):
                 assert "nonce" in await stranger.hear()
             handshake = await member.shake()
-            await (await _Stranger.come(place.port("n2"))).until_cut()
+            await (await place.stranger("n2")).until_cut()
             assert len(network.open) == 3
             # Whoever has proved himself is none of them.
             handshake.finish(await member.hear())
             assert await member.hear() == {"welcome": True}
             member.say({"welcome": True})
             await hears.until_told("connected")
-            assert "nonce" in await (await _Stranger.come(place.port("n2"))).hear()
+            assert "nonce" in await (await place.stranger("n2")).hear()
 
     _run(play())
 
@@ -371,7 +375,7 @@ def test_a_newer_connection_takes_the_place_of_the_older() -> None:
     async def play() -> None:
         async with _place() as place:
             network, hears = await place.start("n2")
-            old, new = await _Stranger.come(place.port("n2")), await _Stranger.come(place.port("n2"))
+            old, new = await place.stranger("n2"), await place.stranger("n2")
             await old.enter()
             old.say({"of": "old"})
             await hears.until_told("message")
@@ -384,7 +388,6 @@ def test_a_newer_connection_takes_the_place_of_the_older() -> None:
             assert network.send("n1", {"to": "new"})
             assert await new.hear() == {"to": "new"}
             await old.until_cut()
-            new.writer.close()
 
     _run(play())
 
@@ -409,7 +412,7 @@ def test_nothing_behind_a_message_that_costs_the_connection_is_delivered() -> No
         async with _place() as place:
             network, hears = await place.start("n2")
             hears.on_each = lambda told: network.disconnect("n1", "bad") if told[0] == "message" else None
-            peer = await _Stranger.come(place.port("n2"))
+            peer = await place.stranger("n2")
             await peer.enter()
             peer.writer.write(encode({"number": 1}) + encode({"number": 2}))
             await peer.until_cut()
@@ -422,7 +425,7 @@ def test_a_member_that_sends_no_frames_any_more_is_cut_off() -> None:
     async def play() -> None:
         async with _place() as place:
             _, hears = await place.start("n2")
-            peer = await _Stranger.come(place.port("n2"))
+            peer = await place.stranger("n2")
             await peer.enter()
             peer.writer.write(b"\xff" * 4)
             await peer.until_cut()
@@ -435,7 +438,7 @@ def test_a_peer_that_does_not_read_is_sent_no_more_until_it_does() -> None:
     async def play() -> None:
         async with _place() as place:
             network, hears = await place.start("n2", cap_bytes=64 << 10)
-            peer = await _Stranger.come(place.port("n2"))
+            peer = await place.stranger("n2")
             await peer.enter()
             await hears.until_told("connected")
             message = {"entries": bytes(32 << 10)}
@@ -450,18 +453,18 @@ def test_a_peer_that_does_not_read_is_sent_no_more_until_it_does() -> None:
             await hears.until_told("drained")
             assert network.send("n1", {"more": True})
             assert await peer.hear() == {"more": True}
-            peer.writer.close()
 
     _run(play())
 
 
-def test_one_that_does_not_read_does_not_keep_its_cut_connection() -> None:
+def test_one_that_does_not_read_does_not_keep_its_cut_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its successor is only dialed when it is gone: what is queued must not wait for being read."""
 
     async def play() -> None:
+        monkeypatch.setattr(network_module, "_SILENT_MS", 60_000)  # the kernel would end it at last
         async with _place() as place:
             network, hears = await place.start("n2", cap_bytes=_BEYOND_THE_KERNEL_BYTES)
-            peer = await _Stranger.come(place.port("n2"))
+            peer = await place.stranger("n2")
             await peer.enter()
             await hears.until_told("connected")
             peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads, too
@@ -472,7 +475,6 @@ def test_one_that_does_not_read_does_not_keep_its_cut_connection() -> None:
             async with asyncio.timeout(_PATIENCE_S):
                 await connection.lost.wait()
             assert not network.open
-            peer.writer.close()
 
     _run(play())
 
@@ -517,7 +519,7 @@ def test_it_is_closed_at_any_time() -> None:
             await never_started.listen(place.members["n1"])
             never_started.close()
             network, _ = await place.start("n2")
-            stranger = await _Stranger.come(place.port("n2"))
+            stranger = await place.stranger("n2")
             assert "nonce" in await stranger.hear()
             network.close()
             network.close()
