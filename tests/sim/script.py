@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from statemachine.commands import AppendEvents, CreateSession, NewEvent
 from tests.sim.load import Result
 from tests.sim.member import Member
 from tests.sim.plan import Plan, settings_of
+from tests.sim.silence import silence
 from tests.sim.simulation import Simulation
 
 _PATIENCE_S = 10.0
@@ -138,7 +138,5 @@ class Script:
 @contextmanager
 def script(nodes: int = 3, disk_s: float = 0.0003) -> Iterator[Script]:
     """A script to play."""
-    logging.getLogger("pysyncobj").setLevel(logging.CRITICAL + 1)
-    logging.getLogger("hive").setLevel(logging.CRITICAL + 1)
-    with settings_of(_plan(nodes, disk_s)):
+    with silence(), settings_of(_plan(nodes, disk_s)):
         yield Script(nodes, disk_s)

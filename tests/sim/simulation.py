@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -15,6 +14,7 @@ from tests.sim.links import Delays, Hub
 from tests.sim.load import Load, Result
 from tests.sim.member import Member
 from tests.sim.plan import TIMINGS, Plan, plan_of, settings_of
+from tests.sim.silence import silence
 
 _SETTLE_S = 15.0
 """After the last fault everything must be well again within this (simulated) time."""
@@ -168,8 +168,6 @@ class Simulation:
 
 def simulate(seed: int, *, nodes: int = 3, trouble_s: float = 10.0, focus: str | None = None) -> Report:
     """Run one seed. `focus`: what kind of trouble, see `plan.FOCI`; by default the seed decides."""
-    logging.getLogger("pysyncobj").setLevel(logging.CRITICAL + 1)
-    logging.getLogger("hive").setLevel(logging.CRITICAL + 1)
     plan = plan_of(seed, nodes, trouble_s, focus)
-    with settings_of(plan):
+    with silence(), settings_of(plan):
         return Simulation(seed, plan).run()
