@@ -94,8 +94,7 @@ MUTATIONS = (
                 '"commit_index": self._require_engine().commit_index',
             ),
         ),
-        focus="snapshots",
-        first=5,
+        plot="own_tail_when_a_snapshot_is_offered",
     ),
     Mutation(
         "H3: loading a snapshot clears the log",

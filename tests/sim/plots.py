@@ -45,6 +45,26 @@ def tail_behind_a_snapshot() -> list[str]:
         return play.finish()
 
 
+def own_tail_when_a_snapshot_is_offered() -> list[str]:
+    """A deposed leader has entries nobody else has, and its successor's log no longer reaches back to where they part."""
+    with script(disk_s=0.02) as play:
+        old = play.leader
+        play.cut([old], play.others(old))
+        for _ in range(3):
+            play.begin_write(old)
+            play.wait(0.05)
+        play.break_connections(old)
+        play.until(lambda: any(member.core.is_leader for member in play.others(old)))
+        new = next(member for member in play.others(old) if member.core.is_leader)
+        for _ in range(8):
+            play.write(new)
+        play.snapshot(new)
+        play.heal()
+        play.until(lambda: old.node_id in new.core.transport.installing)
+        play.wait(0.2)
+        return play.finish()
+
+
 def answer_to_a_snapshot_is_lost() -> list[str]:
     """The connection breaks when a snapshot was installed, and its acknowledgement still waits for the disk."""
     with script(disk_s=0.02) as play:
@@ -190,6 +210,7 @@ PLOTS: dict[str, Callable[[], list[str]]] = {
     plot.__name__: plot
     for plot in (
         tail_behind_a_snapshot,
+        own_tail_when_a_snapshot_is_offered,
         answer_to_a_snapshot_is_lost,
         offer_of_an_earlier_leadership,
         own_snapshot_while_one_is_fetched,
