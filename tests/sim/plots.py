@@ -46,7 +46,7 @@ def tail_behind_a_snapshot() -> list[str]:
 
 
 def own_tail_when_a_snapshot_is_offered() -> list[str]:
-    """A deposed leader has entries nobody else has; the log of its successor no longer reaches back to where they part."""
+    """A deposed leader has entries nobody else has; its successor no longer has the log back to where they part."""
     with script(disk_s=0.02) as play:
         old = play.leader
         play.cut([old], play.others(old))
