@@ -276,9 +276,6 @@ class LmdbState:
     def read_image(self, offset: int, length: int) -> bytes:
         return _read(self._image(), offset, length)
 
-    def image_size(self) -> int:
-        return self._image().stat().st_size
-
     def receive(self, manifest: bytes) -> _Receiving:
         return _Receiving(self.snapshots_path, manifest, decode_manifest(manifest).position)
 

@@ -133,9 +133,6 @@ class MemoryState:
     def read_image(self, offset: int, length: int) -> bytes:
         return self.snapshots.image[offset : offset + length]
 
-    def image_size(self) -> int:
-        return len(self.snapshots.image)
-
     def receive(self, manifest: bytes) -> _Receiving:
         return _Receiving(self.snapshots, manifest)
 

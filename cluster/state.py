@@ -120,9 +120,6 @@ class State(Protocol):
     def read_image(self, offset: int, length: int) -> bytes:
         """Executor step: bytes of the newest snapshot's image."""
 
-    def image_size(self) -> int:
-        """Executor step: its length."""
-
     def receive(self, manifest: bytes) -> Receiving:
         """Begin, or go on, to fetch the image of this manifest."""
 

@@ -110,11 +110,6 @@ TRANSITIONS: dict[TaskState, dict[Verb, set[TaskState]]] = {
 }
 
 
-def allows(state: TaskState, verb: Verb) -> bool:
-    """Whether the verb may be used on a task in this state."""
-    return verb in TRANSITIONS[state]
-
-
 def check(state: TaskState, verb: Verb, to: TaskState) -> None:
     """Stop a handler that is about to make an illegal transition: a defect, never an answer."""
     if to not in TRANSITIONS[state].get(verb, ()):

@@ -100,11 +100,6 @@ class GroupWriter:
         self._on_fsync = on_fsync
 
     @property
-    def buffered(self) -> bool:
-        """Whether there are records that no group has taken yet."""
-        return bool(self._chunks)
-
-    @property
     def oldest_unsynced_since_s(self) -> float | None:
         """When the oldest record that is not durable was added, monotonic; None if all are durable."""
         if self._in_flight is not None:
