@@ -20,7 +20,7 @@ from cluster.contact import Contact
 from cluster.election import Elections
 from cluster.engine import Engine
 from cluster.entry_time import EntryTime
-from cluster.host import GuardedExecutor, Host, Owner
+from cluster.host import GuardedExecutor, GuardedWriter, Host, Owner
 from cluster.inbound import Inbound
 from cluster.installing import Installing
 from cluster.intake import Intake
@@ -84,7 +84,13 @@ class Core:
         self.failed = False
         self._role: tuple[bool, int, str | None, bool] = (False, 0, None, False)
         self._remote_waits = False
-        journal.bind(GuardedExecutor(host.journal_executor, self.guarded), self._on_durable, self.fail, self._on_fsync)
+        journal.bind(
+            GuardedExecutor(host.journal_executor, self.guarded),
+            self._on_durable,
+            self.fail,
+            self._on_fsync,
+            None if host.journal_writer is None else GuardedWriter(host.journal_writer, self.guarded),
+        )
         self.transport = GuardedTransport(journal, self.send)
         self._installing = Installing(self)
         self.snapshots = self._make_snapshots(host)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from cluster.ports import Clock, Executor, Loop, Network
+from cluster.ports import Clock, DurableWriter, Executor, Loop, Network
 from cluster.replica import Notice
 
 
@@ -20,6 +20,7 @@ class Host:
     loop: Loop
     journal_executor: Executor
     snapshot_executor: Executor
+    journal_writer: DurableWriter | None = None
 
 
 class GuardedExecutor:
@@ -33,6 +34,18 @@ class GuardedExecutor:
     def submit(self, steps: Sequence[Callable[[], None]], done: Callable[[BaseException | None], None]) -> None:
         """As `ports.Executor`; what ends after the core has stopped is not heard."""
         self._executor.submit(steps, lambda error: self._guarded(partial(done, error)))
+
+
+class GuardedWriter:
+    """A durable writer whose results are taken as those of a `GuardedExecutor`."""
+
+    def __init__(self, writer: DurableWriter, guarded: Callable[[Callable[[], None]], None]) -> None:
+        self._writer = writer
+        self._guarded = guarded
+
+    def write(self, name: str, offset: int, data: bytes, done: Callable[[BaseException | None], None]) -> None:
+        """As `ports.DurableWriter`; what ends after the core has stopped is not heard."""
+        self._writer.write(name, offset, data, lambda error: self._guarded(partial(done, error)))
 
 
 class Owner(Protocol):

@@ -55,6 +55,16 @@ class Executor(Protocol):
         """
 
 
+class DurableWriter(Protocol):
+    """A way to make a write durable that neither blocks nor needs a thread. Where there is one, the log uses it."""
+
+    def write(self, name: str, offset: int, data: bytes, done: Callable[[BaseException | None], None]) -> None:
+        """Write at `offset` of a file and fsync it, then `done(error)` on the core's thread, never before this returns.
+
+        Not ordered with the jobs of an executor.
+        """
+
+
 class Disk(Protocol):
     """One directory of flat files. Every method may raise OSError, and may block: only executors and start-up call it.
 

@@ -38,6 +38,7 @@ from cluster.ports import Executor
 from cluster.real.clock import SystemClock
 from cluster.real.disk import DirectoryDisk
 from cluster.real.executor import ThreadExecutor
+from cluster.real.kernel_sync import KernelWriter, open_kernel_writer
 from cluster.real.loop import AsyncioLoop
 from cluster.real.network import TcpNetwork
 from cluster.settings import ReplicaOptions
@@ -216,7 +217,8 @@ def _assemble(
     loop = asyncio.get_running_loop()
     identity, journal, state = opened.identity, opened.journal, opened.state
     threads = (ThreadExecutor(loop, "hive-log"), ThreadExecutor(loop, "hive-snapshot"))
-    host = Host(network, clock, AsyncioLoop(loop), *threads)
+    writer = open_kernel_writer(loop, opened.disk)
+    host = Host(network, clock, AsyncioLoop(loop), *threads, journal_writer=writer)
     records = _IdentityFile(opened.directory, identity, host.snapshot_executor, on_fatal)
     run = secrets.randbits(63)
     peers = Peers(
@@ -249,15 +251,19 @@ def _assemble(
     )
     core = Core(core_options, journal=journal, state=state, machine=machine, peers=peers, host=host, owner=replica)
     # Two steps: what the threads have finished is heard on the loop before anything else is written.
-    replica.bind(core, [partial(_end, threads), partial(_finish, opened, records, core)])
+    replica.bind(core, [partial(_end, loop, threads, writer), partial(_finish, opened, records, core)])
     core.start()
     _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, host, core, records)
     return replica
 
 
-def _end(threads: Iterable[ThreadExecutor]) -> None:
+def _end(
+    loop: asyncio.AbstractEventLoop, threads: Iterable[ThreadExecutor], writer: KernelWriter | None
+) -> None:
     for thread in threads:
         thread.close()
+    if writer is not None:
+        loop.call_soon_threadsafe(writer.close)
 
 
 def _finish(opened: _Opened, records: _IdentityFile, core: Core) -> None:

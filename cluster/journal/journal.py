@@ -30,7 +30,7 @@ from cluster.journal.options import JournalOptions
 from cluster.journal.retention import Hold, Retention
 from cluster.journal.slices import Entry, LogSlice
 from cluster.journal.stats import JournalStats
-from cluster.ports import Clock, Disk, Executor
+from cluster.ports import Clock, Disk, DurableWriter, Executor
 
 
 class Journal(EngineJournal):  # type: ignore[misc]  # the engine is not typed
@@ -59,13 +59,14 @@ class Journal(EngineJournal):  # type: ignore[misc]  # the engine is not typed
         on_durable: Callable[[], None],
         on_failure: Callable[[BaseException], None],
         on_fsync: Callable[[float], None] | None = None,
+        writer: DurableWriter | None = None,
     ) -> None:
         """Name who does the writing, and who hears of its end; before the engine gets the journal.
 
         on_durable: after every group. on_failure: once, after which the process must end. on_fsync: seconds
-        of each.
+        of each. writer: writes groups without the executor, if there is one.
         """
-        self._log.worker.bind(executor, on_failure)
+        self._log.worker.bind(executor, on_failure, writer)
         self._log.writer.bind(on_durable, on_fsync)
 
     # Reading.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from cluster.journal.errors import JournalFailed
-from cluster.ports import Executor
+from cluster.ports import Disk, DurableWriter, Executor
 
 Step = Callable[[], None]
 
@@ -19,12 +20,16 @@ class Worker:
 
     def __init__(self) -> None:
         self._executor: Executor | None = None
+        self._writer: DurableWriter | None = None
         self._on_failure: Callable[[BaseException], None] | None = None
         self.error: BaseException | None = None
 
-    def bind(self, executor: Executor, on_failure: Callable[[BaseException], None]) -> None:
-        """Use this executor from now on, and tell this callback of the failure."""
+    def bind(
+        self, executor: Executor, on_failure: Callable[[BaseException], None], writer: DurableWriter | None
+    ) -> None:
+        """Use these from now on, and tell this callback of the failure."""
         self._executor = executor
+        self._writer = writer
         self._on_failure = on_failure
 
     def check(self) -> None:
@@ -36,15 +41,7 @@ class Worker:
         """Run the steps, then `done` on this thread; an error that `forgive` accepts is no failure."""
         if self.error is not None:
             return
-
-        def finished(error: BaseException | None) -> None:
-            if self.error is not None:
-                return
-            if error is None:
-                done()
-            elif forgive is None or not forgive(error):
-                self.report(error)
-
+        finished = self._finish(done, forgive)
         if self._executor is not None:
             self._executor.submit(steps, finished)
             return
@@ -57,6 +54,26 @@ class Worker:
                 raise
         else:
             finished(None)
+
+    def write(self, disk: Disk, name: str, offset: int, data: bytes, done: Step) -> None:
+        """Write and fsync a part of one file, then `done` on this thread. Not ordered with what was submitted."""
+        if self._writer is None:
+            self.submit([partial(disk.write, name, offset, data), partial(disk.sync, name)], done)
+        elif self.error is None:
+            self._writer.write(name, offset, data, self._finish(done, None))
+
+    def _finish(
+        self, done: Step, forgive: Callable[[BaseException], bool] | None
+    ) -> Callable[[BaseException | None], None]:
+        def finished(error: BaseException | None) -> None:
+            if self.error is not None:
+                return
+            if error is None:
+                done()
+            elif forgive is None or not forgive(error):
+                self.report(error)
+
+        return finished
 
     def run_here(self, steps: Sequence[Step]) -> None:
         """Run the steps on this thread, whatever the executor does."""

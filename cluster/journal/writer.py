@@ -33,7 +33,7 @@ class Group:
     since_s: float
     keep_from: int
     starts_segment: bool
-    fsync_s: float = 0.0
+    started_s: float = 0.0
 
 
 class GroupOwner(Protocol):
@@ -124,7 +124,13 @@ class GroupWriter:
         """Start one group if records wait and none is in flight; the following ones start by themselves."""
         if self._in_flight is None and self._chunks and self._worker.error is None:
             group = self._in_flight = self._seal()
-            self._worker.submit(self._steps(group), partial(self._done, group))
+            group.started_s = self._clock.monotonic_s()
+            done = partial(self._done, group)
+            if group.starts_segment:
+                self._worker.submit(self._steps(group), done)
+            else:
+                segment = segment_name(group.segment.number)
+                self._worker.write(self._segments.disk, segment, group.file_offset, group.data, done)
 
     def flush_blocking(self, *, mark: bool) -> None:
         """Make everything durable on this thread; with `mark`, end with a group that vouches for the rest.
@@ -183,13 +189,7 @@ class GroupWriter:
     def _steps(self, group: Group) -> list[Step]:
         disk = self._segments.disk
         name = segment_name(group.segment.number)
-
-        def sync() -> None:
-            started_s = self._clock.monotonic_s()
-            disk.sync(name)
-            group.fsync_s = self._clock.monotonic_s() - started_s
-
-        steps: list[Step] = [partial(disk.write, name, group.file_offset, group.data), sync]
+        steps: list[Step] = [partial(disk.write, name, group.file_offset, group.data), partial(disk.sync, name)]
         if group.starts_segment:
             return [partial(self._segments.ensure, group.segment.number), *steps, disk.sync_directory]
         return steps
@@ -204,6 +204,7 @@ class GroupWriter:
             self._on_durable()
 
     def _run_here(self, group: Group) -> None:
+        group.started_s = self._clock.monotonic_s()
         self._worker.run_here(self._steps(group))
         self._settle(group)
 
@@ -212,10 +213,11 @@ class GroupWriter:
         self.durable_end = group.end
         self.durable_sequence = group.sequence
         self.fsyncs += 1
-        self.last_fsync_s = group.fsync_s
-        self.total_fsync_s += group.fsync_s
+        # Until this thread hears of it: that is what writes wait for.
+        self.last_fsync_s = self._clock.monotonic_s() - group.started_s
+        self.total_fsync_s += self.last_fsync_s
         if self._on_fsync is not None:
-            self._on_fsync(group.fsync_s)
+            self._on_fsync(self.last_fsync_s)
         if group.starts_segment:
             self._segments.begun(group.segment.number)
         self._owner.group_durable(group)

@@ -68,6 +68,11 @@ class DirectoryDisk:
                 offset += written
                 rest = rest[written:]
 
+    def descriptor(self, name: str) -> int:
+        """An open descriptor of a file, for use before the next call."""
+        with self._lock:
+            return self._descriptor(name)
+
     def truncate(self, name: str, length: int) -> None:
         """Cut or extend a file to `length` bytes."""
         with self._lock:
@@ -83,8 +88,9 @@ class DirectoryDisk:
 
     def delete(self, name: str) -> None:
         """Remove a file."""
+        # Outside the lock: to free a large file takes long, and the loop's thread writes to another one meanwhile.
+        self._file(name).unlink()
         with self._lock:
-            self._file(name).unlink()
             self._forget(name)
 
     def sync(self, name: str) -> None:

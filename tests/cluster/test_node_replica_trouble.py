@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cluster.node_replica import NodeReplica
+from cluster.real.kernel_sync import KernelSync
 from cluster.replica import CallFailedError, NotCommittedError, OutcomeUnknownError, TooStaleError
 from cluster.snapshots import Snapshots
 from statemachine import session_record
@@ -318,6 +319,7 @@ def test_a_log_that_cannot_be_written_ends_the_node_and_the_write_is_unknown(
             raise OSError(number, os.strerror(number))
 
         monkeypatch.setattr(os, "fdatasync", fail)
+        monkeypatch.setattr(KernelSync, "fdatasync", fail)
         write = asyncio.ensure_future(replica.propose([frame_of("two", CreateSession("two"))], PATIENCE_S))
         async with asyncio.timeout(PATIENCE_S):
             await ended.wait()
