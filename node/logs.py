@@ -67,6 +67,4 @@ def configure(level: str, style: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # aiohttp reports what clients do to their own connections; that is no change of state of this node.
-    logging.getLogger("aiohttp").setLevel("CRITICAL")
     logging.getLogger("asyncio").setLevel("WARNING")

@@ -13,7 +13,7 @@ import msgspec
 from statemachine import limits
 from statemachine.entry import Idempotency
 from statemachine.keys import u32, u64
-from statemachine.outcome import Outcome, Refused
+from statemachine.outcome import Outcome, Refused, stored
 from statemachine.records import Project
 from statemachine.store import Overlay, Reader
 
@@ -94,7 +94,7 @@ def record(state: Overlay, project: Project, key: Idempotency, time_ms: int, out
     expires_ms = time_ms + min(key.ttl_ms, limits.IDEMPOTENCY_TTL_MS)
     state.put(
         _key(project.number, key.key_hash),
-        _encoder.encode(IdempotencyRecord(key.digest, expires_ms, time_ms, uuid7_ms, outcome)),
+        _encoder.encode(IdempotencyRecord(key.digest, expires_ms, time_ms, uuid7_ms, stored(outcome))),
     )
     state.put(_expiry_key(project.number, key.key_hash, uuid7_ms, expires_ms), b"")
     project.idempotency_records += 1

@@ -44,6 +44,12 @@ class Item(msgspec.Struct, array_like=True, frozen=True):
     refusal: Refusal | None = None
 
 
+class Made(Item, array_like=True, frozen=True):
+    """An item with the record it made, so that whoever answers on this node need not read it. Never stored."""
+
+    record: Any = None
+
+
 class Outcome(msgspec.Struct, array_like=True, frozen=True):
     """What became of a command: its items in order, or one refusal of the whole.
 
@@ -55,6 +61,16 @@ class Outcome(msgspec.Struct, array_like=True, frozen=True):
     items: tuple[Item, ...] = ()
     refusal: Refusal | None = None
     replayed: bool = False
+
+
+def stored(outcome: Outcome) -> Outcome:
+    """The outcome as an idempotency record keeps it: without records."""
+    if not any(type(item) is Made for item in outcome.items):
+        return outcome
+    items = [
+        Item(item.status, item.resource_id, item.revision, item.numbers, item.refusal) for item in outcome.items
+    ]
+    return msgspec.structs.replace(outcome, items=tuple(items))
 
 
 def refused(revision: int, error: Refused) -> Outcome:

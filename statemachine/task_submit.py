@@ -11,7 +11,7 @@ from statemachine import limits, task_dependencies, task_record, task_store
 from statemachine.commands import NewTask, SubmitTasks
 from statemachine.context import Context
 from statemachine.keys import from_u64, order_number
-from statemachine.outcome import Item, Outcome, Refusal, Refused
+from statemachine.outcome import Item, Made, Outcome, Refusal, Refused
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED, TaskState
 
@@ -66,7 +66,7 @@ def submit(ctx: Context, items: tuple[NewTask, ...], *, path: str, revision: int
 
     `path` is where the items stand in the request, for messages such as `items[3].depends_on[0]`.
     """
-    if sum(len(item.depends_on) for item in items) > limits.COMMAND_DEPENDENCIES_MAX:
+    if sum([len(item.depends_on) for item in items]) > limits.COMMAND_DEPENDENCIES_MAX:
         raise Refused(
             "invalid_request",
             f"the tasks of one request may have {limits.COMMAND_DEPENDENCIES_MAX} dependencies together",
@@ -79,7 +79,7 @@ def submit(ctx: Context, items: tuple[NewTask, ...], *, path: str, revision: int
     for index in range(len(items)):
         if run.results[index] is None:
             _submit_in_order(run, index)
-    return tuple(item for item in run.results if item is not None)
+    return tuple([item for item in run.results if item is not None])
 
 
 def _submit_in_order(run: _Submission, first: int) -> None:
@@ -163,14 +163,13 @@ def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Depe
     if dependencies:
         task_record.set_body(ctx.state, task, "depends_on", tuple(other.task_id for other in dependencies))
         _put_dependencies(ctx, task, dependencies)
-    for name in ("payload", "description", "metadata"):
-        value = getattr(new, name)
+    for name, value in (("payload", new.payload), ("description", new.description), ("metadata", new.metadata)):
         if value is not None and len(value) * 4 > _LARGE:
             task_record.set_body(ctx.state, task, name, value)
     task_store.create(ctx, task)
     if new.task_id in run.index_by_id and len(run.items) > 1:
         run.known[new.task_id] = Dependency(number, task.task_id, task.status)
-    return Item(201, task.task_id, revision)
+    return Made(201, task.task_id, revision, record=task)
 
 
 def _record(run: _Submission, new: NewTask, digest: bytes, number: int, revision: int) -> Task:
@@ -264,8 +263,8 @@ def _check_names(run: _Submission, index: int) -> None:
     """What becomes part of a key must fit into one: the edge has checked it, but a key too long would
     stop the node."""
     new = run.items[index]
-    for name in ("task_id", "queue", "group_id", "unique_key"):
-        text = getattr(new, name)
+    names = (("task_id", new.task_id), ("queue", new.queue), ("group_id", new.group_id), ("unique_key", new.unique_key))
+    for name, text in names:
         if text is not None and not task_record.is_name(text):
             path = f"{run.path}[{index}].{name}"
             message = f"must have 1 to {limits.ID_BYTES_MAX} bytes, none of them zero"

@@ -8,7 +8,6 @@ from email.utils import formatdate
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from cluster.replica import Replica
 
@@ -39,8 +38,8 @@ class Reply:
         self.content_type = content_type
 
 
-Answer = Reply | web.StreamResponse
-"""What handlers return: a finished reply, or a stream that was written already."""
+Answer = Reply | None
+"""What handlers return: a finished reply, or None when a stream has answered."""
 
 
 def json_reply(value: Any, status: int = 200, headers: Sequence[tuple[str, str]] = ()) -> Reply:

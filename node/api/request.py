@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import Any, Generic, TypeVar, cast
-
-from aiohttp import web
+from typing import Any, Generic, TypeVar
 
 from cluster.replica import View
-from node.api.connection import Connection
 from node.api.context import Api
 from node.api.problem import Problem, invalid
 from node.api.route import Route
+from node.http.connection import Connection
+from node.http.message import HttpMessage
 from statemachine import names, projects
 from statemachine.records import Project
 
@@ -54,12 +53,12 @@ class Request(Generic[Q, B]):
     )
 
     def __init__(
-        self, api: Api, http: web.BaseRequest, method: str, path: str, query_string: str, request_id: str
+        self, api: Api, connection: Connection, http: HttpMessage, path: str, query_string: str, request_id: str
     ) -> None:
         self.api = api
         self.http = http
-        self.connection = cast(Connection, http.protocol)
-        self.method = method
+        self.connection = connection
+        self.method = http.method
         self.path = path
         self.query_string = query_string
         self.request_id = request_id
@@ -103,7 +102,7 @@ class Request(Generic[Q, B]):
 
     def header(self, name: str) -> str | None:
         """A header of the request."""
-        return self.http.headers.get(name)
+        return self.http.headers.get(name.lower())
 
 
 class _RequestView:

@@ -151,13 +151,16 @@ def ratio(ten_thousandths: int | None) -> float | None:
     return None if ten_thousandths is None else ten_thousandths / RATIO
 
 
-def task_view(view: View, task: Task, *, full: bool = True) -> TaskView:
-    """A task as shown; without `full` what the user and the agents put into it is left out."""
+def task_view(view: View | None, task: Task, *, full: bool = True) -> TaskView:
+    """A task as shown; without `full` what the user and the agents put into it is left out.
+
+    `view` may be None when everything is in the record (`task.bodies` is 0).
+    """
     return TaskView(**_members(view, task, full))
 
 
-def _members(view: View, task: Task, full: bool) -> dict[str, Any]:
-    whole = task_record.with_bodies(view, task) if full and task.bodies > 0 else task
+def _members(view: View | None, task: Task, full: bool) -> dict[str, Any]:
+    whole = task_record.with_bodies(view, task) if view is not None and full and task.bodies > 0 else task
     failure, backoff = task.failure, task.backoff
     created_at = text(task.created_at)
     return {

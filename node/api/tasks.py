@@ -13,10 +13,10 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.task_bodies import AssignBody, TaskBatch, TaskBody, TaskPatch, new_task
 from node.api.task_edits import patch_task
-from node.api.task_views import TaskView, shown_task
+from node.api.task_views import TaskView, shown_task, task_view
 from node.api.writes import propose, replay_headers, write
 from statemachine.commands import AssignTask, CancelTask, RetryTask, SubmitTasks
-from statemachine.outcome import Item, Outcome, Refusal
+from statemachine.outcome import Item, Made, Outcome, Refusal
 
 _LOCATION = "/api/tasks/"
 
@@ -29,14 +29,23 @@ async def create_task(request: Request[WriteQuery, TaskBody]) -> Reply:
     refusal = outcome.refusal or item.refusal
     if refusal is not None:
         raise _submit_problem(refusal, outcome, "items[0].")
-    with request.view() as view:
-        body = shown_task(request, view, item.resource_id)
+    body = _made(item)
+    if body is None:
+        with request.view() as view:
+            body = shown_task(request, view, item.resource_id)
     headers = replay_headers(outcome)
     if item.status == 201:
         headers = (*headers, ("Location", _LOCATION + item.resource_id))
     if body is not None and outcome.replayed:
         body.revision = item.revision
     return json_reply(body, item.status, headers)
+
+
+def _made(item: Item) -> TaskView | None:
+    """The task that was just made, if nothing of it has to be read."""
+    if type(item) is not Made or item.record.bodies:
+        return None
+    return task_view(None, item.record)
 
 
 async def create_tasks(request: Request[BatchQuery, TaskBatch]) -> Reply:

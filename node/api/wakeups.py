@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterable
 
 from cluster.replica import Notice, Replica
-from node.api.connection import Connection
 from node.api.problem import Problem
 from node.api.topics import topics_of
+from node.http.connection import Connection
 
 ANY = ("", "*")
 """The key of those who wait for any revision at all."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from node.api import problem
 from node.api.body import Count
@@ -26,6 +25,7 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.times import text
 from node.api.wakeups import DisconnectedError
+from node.http.stream import HttpStream
 
 log = logging.getLogger("hive.api")
 
@@ -33,6 +33,8 @@ EVENT_BYTES_MAX = 1 << 20
 """A message over this is split; `id:` stands on its last part only."""
 
 MESSAGES_PER_LOOK = 256
+
+_HEAD = "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ async def watch_changes(request: Request[WatchChanges, Any]) -> Answer:
         await stream.run()
     finally:
         request.api.traffic.streams_open -= 1
-    return stream.response
+    return None
 
 
 def _start(request: Request[WatchChanges, Any], revision: int) -> int:
@@ -94,23 +96,16 @@ class _Stream:
         self.request = request
         self.wanted = wanted
         self.next_revision = next_revision
-        self.response = web.StreamResponse()
-        self.response.content_type = "text/event-stream"
+        self._stream = HttpStream(request.connection, request.http)
         self._cluster_id = request.api.replica.cluster_id
         self._timings: WatchTimings = request.api.parts.get(WatchTimings) or WatchTimings()
         self._seen_ms: dict[str, int] = {}
 
     async def open(self, first: Look) -> None:
         """Send the head and the hello."""
-        request, headers = self.request, self.response.headers
-        headers["Server"] = "hive"
-        headers["Cache-Control"] = "no-store"
-        headers["X-Accel-Buffering"] = "no"
+        request = self.request
         lines = Heads(request.api.replica).lines(request.request_id, first.revision, request.consistency)
-        for line in lines.splitlines():
-            name, _, value = line.partition(": ")
-            headers[name] = value
-        await self.response.prepare(request.http)
+        self._stream.begin(f"{_HEAD}{lines}")
         hello = {"cluster_id": self._cluster_id, "revision": first.revision, "oldest_revision": first.oldest_revision}
         await self._send(_event("hello", hello, self.next_revision - 1))
 
@@ -161,7 +156,7 @@ class _Stream:
     async def _send(self, data: bytes) -> None:
         try:
             async with asyncio.timeout(self._timings.slow_s):
-                await self.response.write(data)
+                await self._stream.write(data)
         except TimeoutError:
             raise SlowReaderError from None
 
@@ -192,23 +187,14 @@ class _Stream:
         document = problem.encode(error, self.request.path)
         try:
             await self._send(f"event: {error.code}\ndata: ".encode() + document + b"\n\n")
-            await self.response.write_eof()
+            await self._stream.end()
         except (SlowReaderError, ConnectionError):
             return
 
     def _cut_off(self) -> None:
         """Say where to go on behind all that the client has not taken yet, and close: it may still read that."""
         facts = {"code": "slow_reader", "resume_from": self.next_revision}
-        transport = self.request.http.transport
-        if transport is not None:
-            payload = _event("slow_reader", facts, None)
-            # Past the writer, which would wait for the client; it sends chunks to everybody but HTTP/1.0.
-            chunked = self.request.http.version.minor > 0
-            framed = f"{len(payload):x}\r\n".encode() + payload + b"\r\n0\r\n\r\n" if chunked else payload
-            transport.write(framed)
-            transport.close()
-            asyncio.get_running_loop().call_later(self._timings.slow_s, transport.abort)
-        self.response.force_close()
+        self._stream.cut_off(_event("slow_reader", facts, None), self._timings.slow_s)
 
 
 def _event(name: str, document: Any, revision: int | None) -> bytes:

@@ -101,8 +101,8 @@ def refused_item(outcome: Outcome, item: Item) -> Problem:
 
 def _frame(request: Request[Any, Any], command: Command, position: int) -> bytes:
     headers = request.http.headers
-    key = headers.get("Idempotency-Key")
-    fence = headers.get("Hive-Fence")
+    key = headers.get("idempotency-key")
+    fence = headers.get("hive-fence")
     return encode_frame(
         Frame(
             commands.NUMBERS[type(command)],
@@ -110,7 +110,7 @@ def _frame(request: Request[Any, Any], command: Command, position: int) -> bytes
             request.project,
             request.principal,
             request.request_id,
-            None if key is None else idempotency_of(request, key, headers.get("Idempotency-Ttl-Ms"), position),
+            None if key is None else idempotency_of(request, key, headers.get("idempotency-ttl-ms"), position),
             None if fence is None else fence_of(fence),
             0,
             FLAG_CREATE_PROJECT if request.api.auto_create_projects else 0,

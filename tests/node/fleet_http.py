@@ -10,13 +10,14 @@ from typing import Any
 import aiohttp
 
 from cluster.local import LocalReplica
-from node.api.app import App, Server, bind
+from node.api.app import App, Server
 from node.api.context import Api
 from node.api.routes import make_router
 from node.duties.clock import ManualClock
 from node.duties.duties import Duties
 from node.duties.leadership import Leadership
 from node.duties.settings import DutySettings
+from node.http.server import bind
 from node.metrics import NodeMetrics
 from statemachine import audit
 from tests.node.harness import Answer, Node, until

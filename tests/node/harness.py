@@ -12,11 +12,12 @@ from typing import Any
 import aiohttp
 
 from cluster.local import LocalReplica
-from node.api.app import App, Server, bind
+from node.api.app import App, Server
 from node.api.context import Api
 from node.api.routes import make_router
 from node.duties.clock import ManualClock
 from node.duties.duties import Duties
+from node.http.server import bind
 from node.metrics import NodeMetrics
 
 START_MS = 1_767_225_600_000
