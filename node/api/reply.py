@@ -53,33 +53,36 @@ def raw(data: bytes | None) -> msgspec.Raw:
 
 
 class Heads:
-    """Makes the heads of replies; what does not change within a run is made once."""
+    """Makes the heads of replies; what replies of one millisecond share is made once."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._cluster_id = ""
-        self._fixed = ""
+        self._ms = 0
+        self._leader_id: str | None = None
+        self._shared = ""
         self._second = 0
         self._date = ""
 
     def lines(self, request_id: str, revision: int, consistency: str) -> str:
         """The Hive headers, each line ended."""
-        replica = self._replica
-        if replica.cluster_id != self._cluster_id:
-            self._cluster_id = replica.cluster_id
-            self._fixed = (
-                f"Hive-Cluster: {replica.cluster_id}\r\nHive-Group: {GROUP}\r\n"
-                f"Hive-Node: {replica.node_id}\r\nHive-Run: {replica.run_id}\r\n"
-            )
-        second = int(time.time())
+        now_ms, leader_id = int(time.time() * 1_000), self._replica.leader_id
+        if now_ms != self._ms or leader_id != self._leader_id:
+            self._ms, self._leader_id = now_ms, leader_id
+            self._shared = self._make_shared(now_ms // 1_000)
+        return (
+            f"{self._shared}Hive-Revision: {revision}\r\nHive-Consistency: {consistency}\r\n"
+            f"Hive-Request-Id: {request_id}\r\n"
+        )
+
+    def _make_shared(self, second: int) -> str:
         if second != self._second:
             self._second = second
             self._date = f"Date: {formatdate(second, usegmt=True)}\r\n"
-        lag_ms = replica.lag_ms()
+        replica, lag_ms = self._replica, self._replica.lag_ms()
         return (
-            f"{self._date}Hive-Revision: {revision}\r\n{self._fixed}Hive-Leader: {replica.leader_id or ''}\r\n"
-            f"Hive-Lag-Ms: {'' if lag_ms is None else lag_ms}\r\nHive-Consistency: {consistency}\r\n"
-            f"Hive-Request-Id: {request_id}\r\n"
+            f"{self._date}Hive-Cluster: {replica.cluster_id}\r\nHive-Group: {GROUP}\r\n"
+            f"Hive-Node: {replica.node_id}\r\nHive-Run: {replica.run_id}\r\n"
+            f"Hive-Leader: {self._leader_id or ''}\r\nHive-Lag-Ms: {'' if lag_ms is None else lag_ms}\r\n"
         )
 
     def head(self, reply: Reply, request_id: str, revision: int, consistency: str) -> str:

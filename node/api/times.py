@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -46,8 +47,10 @@ def parse(text: object) -> int:
 _day_texts: dict[int, str] = {}
 
 
+@lru_cache(256)
 def text(time_ms: int) -> str:
     """The time as clients see it: `2026-01-01T00:00:00.000Z`."""
+    # Cached: all that one entry of the log has made has one time.
     day, rest_ms = divmod(time_ms, DAY_MS)
     day_text = _day_texts.get(day)
     if day_text is None:
