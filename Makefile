@@ -6,9 +6,14 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= auto
 SEEDS ?= 20
+FIRST ?= 1
+RUN ?=
+MINUTES ?= 1
+SEED ?= 0
+NODES ?= 3
 DEMO_PATH ?= .
 
-.PHONY: setup demo dev test lint sim bench clean
+.PHONY: setup demo dev test lint sim sim-ci nemesis bench clean
 
 setup: $(INSTALLED)
 
@@ -33,9 +38,19 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# The simulated cluster, with as many seeds as you have time for: make sim SEEDS=1000
+# The simulated cluster, with as many seeds as you have time for: make sim SEEDS=1000, from another one on: FIRST=5000
 sim: setup
-	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) --first $(FIRST)
+
+# What every change must pass, within three minutes on two cores: the fixed seeds, and 200 that nobody has run before
+# (of today; RUN=name for others; it says how to repeat them). `make test` has the plots and the mutations.
+sim-ci: setup
+	$(BIN)/python -m pytest -n $(WORKERS) tests/sim/test_seeds.py tests/sim/test_reproduction.py
+	$(BIN)/python -m tests.sim --seeds 200 --fresh $(RUN)
+
+# Real nodes under faults, and a judgement of what clients were told: make nemesis MINUTES=10 SEED=7 NODES=5
+nemesis: setup
+	$(BIN)/python -m tests.nemesis --minutes $(MINUTES) --seed $(SEED) --nodes $(NODES) $(NETNS)
 
 bench: setup
 	$(BIN)/hive bench http

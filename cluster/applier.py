@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from cluster.engine import NO_OP
+from cluster.engine import MEMBERSHIP, NO_OP
 from cluster.journal import Journal
 from cluster.ports import Clock
 from cluster.replica import Metrics, Notice
@@ -77,6 +77,7 @@ class Applier:
         self._clock = clock
         self._metrics = metrics
         self._told = told
+        self.members_changed = False
 
     def apply(self, first: int, last: int) -> int:
         """Apply the entries first..last; may stop early when it takes long. Returns the last one applied."""
@@ -96,6 +97,8 @@ class Applier:
                     chain = next_chain(position.chain, index, [])
                     position = Position(index, term, chain, position.revision, position.time_ms)
                 else:
+                    if command[:1] == MEMBERSHIP:
+                        self.members_changed = True
                     header, batches = decode_entry(command[1:])
                     applied = self._machine(transaction, header, batches)
                     transaction.write(applied.writes)

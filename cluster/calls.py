@@ -18,6 +18,10 @@ _SERVING_MAX = 10_000
 """Calls of other nodes under way here. Their callers give up in time, but what serves them may be stuck."""
 
 
+class CallNotSentError(CallFailedError):
+    """There was nobody to call: it has surely not arrived."""
+
+
 class Calls:
     """One node's side of them, as caller and as leader."""
 
@@ -72,7 +76,7 @@ class Calls:
         number = self._number
         message = {"type": "call", "number": number, "service": service, "request": request}
         if leader is None or leader == self._node_id or not self._send(leader, message):
-            raise CallFailedError("no leader is reachable")
+            raise CallNotSentError("no leader is reachable")
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:

@@ -42,14 +42,15 @@ class Contact:
     def __init__(
         self,
         node_id: str,
-        others: Iterable[str],
+        voters: Iterable[str],
         clock: Clock,
         *,
         broadcast: Callable[[Message], None],
         on_confirmed: Callable[[int], None],
     ) -> None:
+        """`voters`: who is asked for a majority, with or without this node; `broadcast` may reach others too."""
         self._node_id = node_id
-        self._others = frozenset(others)
+        self._others = frozenset(voters) - {node_id}
         self._clock = clock
         self._broadcast = broadcast
         self._on_confirmed = on_confirmed
@@ -62,6 +63,21 @@ class Contact:
         self._fresh_s: float | None = None
         self._leader_confirmed_s = -1e9
         self._awaiting: tuple[int, float] | None = None
+        self.uncounted: set[str] = set()
+        self.read_only = False
+
+    def set_voters(self, voters: Iterable[str]) -> None:
+        """These are a majority's all from now on. A round that waits may be confirmed by that: who has answered it was
+        asked after it began."""
+        self._others = frozenset(voters) - {self._node_id}
+        if self._rounds:
+            for round_ in list(self._rounds):
+                self._check(round_)
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else votes."""
+        return not self._others
 
     # --- leader -------------------------------------------------------------------------------------------------------
 
@@ -81,26 +97,27 @@ class Contact:
                 "term": term,
                 "commit": confirmed.commit_index if confirmed is not None and known else None,
                 "age_ms": int((now - confirmed.sent_s) * 1000) if confirmed is not None and known else None,
+                "read_only": self.read_only,
             }
         )
         self._check(self._rounds[-1])
         return self._number
 
     def on_pong(self, peer_id: str, message: Message, current_term: int) -> None:
-        """A member's answer: (number, its term, its wall clock)."""
+        """A member's answer: (number, its term, its wall clock). Of one that is being rebuilt only the clock counts."""
         now = self._clock.monotonic_s()
         for round_ in self._rounds:
             if round_.number == message["n"]:
                 self.round_trip_s[peer_id] = now - round_.sent_s
                 at_ms = (now + round_.sent_s) * 500
                 self._clocks[peer_id] = (now, message["wall_ms"] - at_ms)
-                if message["term"] == round_.term == current_term and peer_id in self._others:
+                if message["term"] == round_.term == current_term and peer_id in self._others - self.uncounted:
                     round_.answered.add(peer_id)
                     self._check(round_)
                 return
 
     def _check(self, round_: _Round) -> None:
-        if 2 * (len(round_.answered) + 1) <= len(self._others) + 1:
+        if 2 * (len(round_.answered & self._others) + 1) <= len(self._others) + 1:
             return
         if self._confirmed is not None and self._confirmed.number >= round_.number:
             return
@@ -118,7 +135,7 @@ class Contact:
     def has_quorum_contact(self, within_s: float) -> bool:
         """Whether a majority, this node included, was heard of within that time."""
         since = self._clock.monotonic_s() - within_s
-        heard = sum(1 for peer in self._others if self.heard_s.get(peer, -1e9) >= since)
+        heard = sum(1 for peer in self._others - self.uncounted if self.heard_s.get(peer, -1e9) >= since)
         return 2 * (heard + 1) > len(self._others) + 1
 
     # --- follower -----------------------------------------------------------------------------------------------------
@@ -191,4 +208,8 @@ class Contact:
     def _fresh_clocks(self) -> list[float]:
         """Wall clocks of peers minus this node's monotonic one, milliseconds."""
         since = self._clock.monotonic_s() - _CLOCK_KEPT_S
-        return [ahead_ms for measured_s, ahead_ms in self._clocks.values() if measured_s >= since]
+        return [
+            ahead_ms
+            for peer, (measured_s, ahead_ms) in self._clocks.items()
+            if measured_s >= since and peer in self._others
+        ]

@@ -10,28 +10,26 @@ EVENTS; `tick` pumps at least every few milliseconds.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cluster.applier import Applier, ApplyEntry, Decided
 from cluster.contact import Contact
-from cluster.election import Elections
-from cluster.engine import Engine
 from cluster.entry_time import EntryTime
-from cluster.host import GuardedExecutor, GuardedWriter, Host, Owner
+from cluster.host import CoreOptions, GuardedExecutor, GuardedWriter, Host, Owner
 from cluster.inbound import Inbound
 from cluster.installing import Installing
-from cluster.intake import Intake
+from cluster.integrity import Integrity
 from cluster.journal import Journal
+from cluster.members import as_started
+from cluster.membership import Membership
+from cluster.parts import make_elections, make_engine, make_intake, make_snapshots
 from cluster.peers import Peers
 from cluster.periodic import Periodic
 from cluster.proposer import Proposer, Waiter
 from cluster.read_index import ReadIndex
+from cluster.reconfiguring import Reconfiguring
 from cluster.replica import Metrics, Notice
-from cluster.settings import Limits, Timings
-from cluster.snapshots import Snapshots
 from cluster.state import State
 from cluster.transport import GuardedTransport
 
@@ -40,19 +38,6 @@ Message = dict[str, Any]
 TICK_S = 0.01
 """The longest time between two pumps. Everything that is waited for pumps by itself; this is for the engine's
 timers."""
-
-
-@dataclass(frozen=True, slots=True)
-class CoreOptions:
-    """What a core is. `run` is random and new with every start: it names this node's batches."""
-
-    node_id: str
-    members: tuple[str, ...]
-    cluster_id: str
-    run: int
-    timings: Timings
-    limits: Limits
-    seed: int
 
 
 class Core:
@@ -76,92 +61,47 @@ class Core:
         self.peers = peers
         self.owner = owner
         self._network = host.network
-        self._clock = host.clock
+        self.clock = host.clock
         self._loop = host.loop
-        self.others = tuple(member for member in options.members if member != options.node_id)
         self._pump_scheduled = False
         self._stopped = False
         self.failed = False
         self._role: tuple[bool, int, str | None, bool] = (False, 0, None, False)
         self._remote_waits = False
-        journal.bind(
-            GuardedExecutor(host.journal_executor, self.guarded),
-            self._on_durable,
-            self.fail,
-            self._on_fsync,
-            None if host.journal_writer is None else GuardedWriter(host.journal_writer, self.guarded),
-        )
+        writer = None if host.journal_writer is None else GuardedWriter(host.journal_writer, self.guarded)
+        executor = GuardedExecutor(host.journal_executor, self.guarded)
+        journal.bind(executor, self._on_durable, self.fail, self._on_fsync, writer)
         self.transport = GuardedTransport(journal, self.send)
+        started = as_started(options.members, options.node_id if options.joins else None)
+        self.membership = Membership(self, started, options.run ^ 1)
+        self.others = self.membership.current.others(options.node_id)
+        self.reconfiguring = Reconfiguring(self, host.network, host.loop)
         self._installing = Installing(self)
-        self.snapshots = self._make_snapshots(host)
-        self.applier = Applier(state, journal, machine, self._clock, self.metrics, self._applied)
-        self.engine = self._make_engine()
+        self.snapshots = make_snapshots(self, host, self._installing.fetched)
+        self.applier = Applier(state, journal, machine, self.clock, self.metrics, self._applied)
+        self.engine = make_engine(self, self._apply_entries)
         self.contact = Contact(
-            options.node_id, self.others, self._clock, broadcast=self._broadcast, on_confirmed=self._round_confirmed
+            options.node_id,
+            self.membership.current.voters,
+            self.clock,
+            broadcast=self.broadcast,
+            on_confirmed=self._round_confirmed,
         )
-        self.entry_time = EntryTime(self._clock, self.contact, options.timings.clock_skew_max_ms)
-        self.elections = self._make_elections()
+        self.entry_time = EntryTime(self.clock, self.contact, options.timings.clock_skew_max_ms)
+        self.elections = make_elections(self, lambda: self.peers.may_vote() and self._periodic.fit())
         self.transport.bind(self.engine, self.elections)
-        self.intake = Intake(
-            self.engine,
-            journal,
-            options.limits,
-            time_known=lambda: self.entry_time.known,
-            entry_time_ms=self.entry_time.stamp_ms,
-            refuse=self._refuse_batch,
-        )
-        self.proposer = Proposer(options.run, self._clock, options.limits, self.metrics, self._send_batch)
+        self.intake = make_intake(self, self._refuse_batch)
+        self.proposer = Proposer(options.run, self.clock, options.limits, self.metrics, self._send_batch)
         self.reads = ReadIndex(
             self.engine,
             self.contact,
-            self._clock,
+            self.clock,
             ask_leader=self._ask_read_index,
-            alone=not self.others,
             first_number=options.run >> 1,
         )
-        self._periodic = Periodic(self, self._clock)
-
-    def _make_snapshots(self, host: Host) -> Snapshots:
-        return Snapshots(
-            self.state,
-            GuardedExecutor(host.snapshot_executor, self.guarded),
-            self._clock,
-            self.metrics,
-            cluster_id=self.options.cluster_id,
-            members=self.options.members,
-            send=self.send,
-            on_fetched=self._installing.fetched,
-            on_failure=self.fail,
-        )
-
-    def _make_engine(self) -> Engine:
-        return Engine(
-            self.options.node_id,
-            list(self.others),
-            journal=self.journal,
-            transport=self.transport,
-            snapshots=self.snapshots,
-            apply_entries=self.applier.apply,
-            on_state_changed=self.schedule_pump,
-            clock=self._clock,
-            rng=random.Random(self.options.seed),
-            timings=self.options.timings,
-            limits=self.options.limits,
-        )
-
-    def _make_elections(self) -> Elections:
-        return Elections(
-            self.engine,
-            self.journal,
-            self._clock,
-            self.options.timings,
-            self.others,
-            broadcast=self._broadcast,
-            send=self.send,
-            may_campaign=lambda: self.peers.may_vote() and self._periodic.fit(),
-            may_vote=self.peers.may_vote,
-            has_quorum_contact=self.has_quorum,
-        )
+        self.integrity = Integrity(self, GuardedExecutor(host.snapshot_executor, self.guarded), self.broadcast)
+        self.transport.uncounted = self.contact.uncounted
+        self._periodic = Periodic(self, self.clock)
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -179,8 +119,9 @@ class Core:
             )
         self.engine.skip_to(position.index)
         self.entry_time.seen(position.time_ms)
+        self.reconfiguring.take_up()
         self.engine.postpone_election()
-        if not self.others:
+        if self.contact.alone:
             self.engine.campaign_now()
         self._network.start(Inbound(self, self._network))
         self._tick()
@@ -192,7 +133,7 @@ class Core:
 
     def now_s(self) -> float:
         """The core's monotonic time."""
-        return self._clock.monotonic_s()
+        return self.clock.monotonic_s()
 
     def hand_over(self, to: str | None) -> None:
         """Ask a member that has everything to take over now; nothing happens if none has (yet)."""
@@ -204,6 +145,7 @@ class Core:
         """Stop at once. Pending writes end with their honest error."""
         self._stopped = True
         self.proposer.close()
+        self.membership.gap()
         self.reads.close()
         self._network.close()
 
@@ -222,6 +164,15 @@ class Core:
         except Exception as error:  # noqa: BLE001 - the outermost edge of the core: fail-stop
             self.fail(error)
 
+    # --- members ------------------------------------------------------------------------------------------------------
+
+    def is_live(self, node_id: str) -> bool:
+        """Whether a member answered within the fallback time."""
+        since_s = self.now_s() - self.options.timings.fallback_ms / 1000
+        heard_s = self.contact.heard_s.get(node_id, -1e9)
+        counts = node_id in self.transport.connected and node_id not in self.contact.uncounted
+        return node_id == self.options.node_id or (counts and heard_s >= since_s)
+
     # --- time ---------------------------------------------------------------------------------------------------------
 
     def _tick(self) -> None:
@@ -234,6 +185,7 @@ class Core:
     def _timed(self) -> None:
         self.engine.enter()
         self._periodic.tick()
+        self.integrity.tick()
         self._installing.go_on()
 
     def has_quorum(self) -> bool:
@@ -264,10 +216,12 @@ class Core:
         self.proposer.pump(self._leader_term())
         self.reads.pump()
         appended = self.intake.append()
-        # Before anything is applied: disks and peers work on what is new while this thread works on what is old.
-        self.journal.flush()
+        appended = self.membership.append() or appended
+        # Before anything is applied: disks and peers work on what is new while this thread works on what is old. The
+        # peers first: their disks are on the way of an acknowledgement as this one is, and further away.
         if appended:
             engine.send_entries()
+        self.journal.flush()
         self.transport.mark_transfer_campaign(on=self.elections.before_tick())
         engine.doTick(0)
         if engine.applied_index < min(engine.commit_index, self.journal.durable_index):
@@ -313,6 +267,8 @@ class Core:
     def is_leader(self) -> bool:
         """Leads, and has applied its own term's first entry: everything before it is known and visible here."""
         engine = self.engine
+        if self.integrity.state_differs:
+            return False
         return engine.leading and engine.applied_index >= engine.no_op_index > 0
 
     def _leader_term(self) -> int | None:
@@ -324,9 +280,10 @@ class Core:
 
     # --- writes and reads ---------------------------------------------------------------------------------------------
 
-    def propose(self, frames: Sequence[bytes], timeout_s: float, waiter: Waiter) -> None:
-        """See `Proposer.propose`."""
-        self.proposer.propose(frames, timeout_s, waiter)
+    def propose(self, frames: Sequence[bytes], timeout_s: float, waiter: Waiter, term: int | None = None) -> None:
+        """See `Proposer.propose`; and what may not be written now is refused."""
+        self.integrity.check_writable(frames)
+        self.proposer.propose(frames, timeout_s, waiter, term)
         self.schedule_pump()
 
     def read_barrier(self, timeout_s: float, waiter: Callable[[Exception | None], None]) -> None:
@@ -357,16 +314,27 @@ class Core:
         self.contact.led(self.engine.applied_index)
         self.reads.confirmed(number)
 
+    def _apply_entries(self, first: int, last: int) -> int:
+        applied = self.applier.apply(first, self.integrity.agreement.stop_at(first, last))
+        self.integrity.agreement.applied()
+        return applied
+
     def _applied(self, term: int, decided: list[Decided], notices: list[Notice]) -> None:
         """From the applier: entries up to one of `term` are visible now."""
+        if self.applier.members_changed:
+            self.applier.members_changed = False
+            self.reconfiguring.take_up()
         for batch in decided:
             if batch.run == self.options.run:
                 self.metrics.proposals_committed += 1
                 self.proposer.applied(batch.sequence, batch.outcomes)
                 self.schedule_pump()
+            elif batch.run == self.membership.run:
+                self.membership.decided(batch.sequence, batch.outcomes[0])
             elif self.engine.leading:
                 self._remote_waits = True
         self.proposer.applied_term(term)
+        self.membership.applied_term(term)
         if self._remote_waits:
             # A follower's proposer waits for the commit index: send it with this tick, not with the next period.
             self._remote_waits = False
@@ -386,6 +354,6 @@ class Core:
         """Send to a member; False when it cannot be reached now."""
         return self._network.send(peer_id, message)
 
-    def _broadcast(self, message: Message) -> None:
+    def broadcast(self, message: Message) -> None:
         for peer_id in self.others:
             self._network.send(peer_id, message)

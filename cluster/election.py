@@ -27,19 +27,25 @@ class Elections:
         journal: Journal,
         clock: Clock,
         timings: Timings,
-        others: Iterable[str],
+        voters: Iterable[str],
         *,
+        node_id: str,
         broadcast: Callable[[Message], None],
         send: Callable[[str, Message], bool],
         may_campaign: Callable[[], bool],
         may_vote: Callable[[], bool],
         has_quorum_contact: Callable[[], bool],
+        members_unapplied: Callable[[], bool],
     ) -> None:
+        """`voters`: all of them, this node too if it is one. `members_unapplied`: whether that may be out of date."""
         self._engine = engine
         self._journal = journal
         self._clock = clock
         self._min_timeout_s = timings.election_timeout_min_ms / 1000
-        self._others = frozenset(others)
+        self._node_id = node_id
+        self._others: frozenset[str] = frozenset()
+        self.is_voter = False
+        self._members_unapplied = members_unapplied
         self._broadcast = broadcast
         self._send = send
         self._may_campaign = may_campaign
@@ -49,6 +55,14 @@ class Elections:
         self._round = 0
         self._granted: set[str] | None = None
         self.leader_missed = False
+        self.set_voters(voters)
+
+    def set_voters(self, voters: Iterable[str]) -> None:
+        """These vote from now on. What others agreed to in advance was about another election."""
+        everybody = frozenset(voters)
+        self.is_voter = self._node_id in everybody
+        self._others = everybody - {self._node_id}
+        self._granted = None
 
     def leader_heard(self, _peer_id: str) -> None:
         """The current leader is alive."""
@@ -75,6 +89,12 @@ class Elections:
             return False
         # The engine forgets a leader only when it campaigns itself, which a node without a majority never does here.
         self.leader_missed = True
+        # Before all else, a transfer too: who has no vote must not ask for others', and a majority of what was the
+        # membership once may not be one any more.
+        if not self.is_voter or self._members_unapplied():
+            engine.end_transfer()
+            engine.postpone_election()
+            return False
         if engine.transferring:
             return True
         if not self._may_campaign():
@@ -96,9 +116,22 @@ class Elections:
                 "term": self._engine.term + 1,
                 "last_index": self._journal.last_index,
                 "last_term": self._journal.last_term,
+                **self._committed(),
             }
         )
         self._campaign_if_granted()
+
+    def _committed(self) -> Message:
+        """What this node knows to be committed."""
+        index = min(self._engine.commit_index, self._journal.last_index)
+        return {"commit": index, "commit_term": self._journal.term_at(index)}
+
+    def _learn(self, message: Message) -> None:
+        """Whoever has the same entry there has the same log up to it. Without a leader nobody else tells, and a node
+        that does not know that somebody was removed would wait for that one's vote."""
+        index, term = message["commit"], message["commit_term"]
+        if term is not None and not self._engine.leading and self._journal.term_at(index) == term:
+            self._engine.know_committed(index)
 
     def _majority(self, granted: set[str] | None) -> bool:
         return granted is not None and 2 * (len(granted) + 1) > len(self._others) + 1
@@ -108,7 +141,8 @@ class Elections:
             self._engine.campaign_now()
 
     def on_pre_vote(self, peer_id: str, message: Message) -> None:
-        """Somebody asks whether it would be elected. Nothing changes here, whatever the answer."""
+        """Somebody asks whether it would be elected. No vote is given, whatever the answer."""
+        self._learn(message)
         mine = (self._journal.last_term, self._journal.last_index)
         granted = (
             self.may_vote()
@@ -119,11 +153,18 @@ class Elections:
         )
         self._send(
             peer_id,
-            {"type": "pre_vote_reply", "round": message["round"], "granted": granted, "term": self._engine.term},
+            {
+                "type": "pre_vote_reply",
+                "round": message["round"],
+                "granted": granted,
+                "term": self._engine.term,
+                **self._committed(),
+            },
         )
 
     def on_pre_vote_reply(self, peer_id: str, message: Message) -> None:
         """Count an answer of the current round."""
+        self._learn(message)
         if message["round"] != self._round or self._granted is None or self._engine.leading:
             return
         if message["granted"] and peer_id in self._others:

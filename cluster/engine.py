@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from cluster.engine_pins import check_engine
@@ -26,7 +26,9 @@ from cluster.settings import Limits, Timings  # noqa: E402 - only after the chec
 
 REGULAR = b"\x00"
 NO_OP = b"\x01"
-"""First byte of a log entry's command; the engine's other types are never used, and refused on the wire."""
+MEMBERSHIP = b"\x10"
+"""First byte of a log entry's command. The last is a type of our own, which the engine passes by; its other types are
+never used, and refused on the wire."""
 
 _FAR_S = 1e9
 
@@ -220,9 +222,13 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         self._SyncObj__raftLastApplied = index
         self._SyncObj__raftCommitIndex = max(self.commit_index, index)
 
-    def append(self, command: bytes) -> int:
+    def know_committed(self, index: int) -> None:
+        """Entries of this log up to this one are committed, though no leader said so."""
+        self._SyncObj__raftCommitIndex = max(self.commit_index, index)
+
+    def append(self, command: bytes, kind: bytes = REGULAR) -> int:
         """Append one entry to the log of a leader at once; returns its index."""
-        self._applyCommand(command, None, 0)
+        self._applyCommand(command, None, kind[0])
         self._checkCommandsToApply()
         return int(self._journal.last_index)
 
@@ -245,9 +251,53 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         """The last entry a peer is known to hold durably; 0 if unknown."""
         return int(self._SyncObj__raftMatchIndex.get(member_node(peer_id), 0))
 
+    def forget_match(self, peer_id: str) -> None:
+        """What a peer held is gone: it is no copy of anything until it acknowledges anew."""
+        matches = self._SyncObj__raftMatchIndex
+        if member_node(peer_id) in matches:
+            matches[member_node(peer_id)] = 0
+
+    def append_no_op(self) -> int:
+        """Append an entry that does nothing to the log of a leader; returns its index."""
+        return self.append(b"", NO_OP)
+
+    def settle_vote(self) -> None:
+        """Give this term's vote to its leader, unless it was given: nobody else gets it any more. Not durable yet."""
+        leader = self.leader_id
+        if leader is not None and self._SyncObj__votedForNodeId is None:
+            self._SyncObj__setCurrentTerm(self.term, leader)
+
+    def end_transfer(self) -> None:
+        """Forget that a leader asked this node to take over."""
+        self._SyncObj__transferInProgress = False
+
+    def counts(self, peer_id: str) -> bool:
+        """Whether that is a voter or a learner here: only then is there a place for what it acknowledges."""
+        return member_node(peer_id) in self._SyncObj__raftMatchIndex
+
+    def is_voter(self, peer_id: str) -> bool:
+        """Whether that is another voter, whose vote counts."""
+        return member_node(peer_id) in self._SyncObj__otherNodes
+
+    def set_members(self, voters: Iterable[str], learners: Iterable[str]) -> None:
+        """From now on these others vote, and these learn: to the engine a learner is a read-only node, which gets the
+        log and is not counted. Who stays keeps its place in the log, also when a learner becomes a voter."""
+        others, readers = set(map(member_node, voters)), set(map(member_node, learners))
+        # In place of the sets, not within them: the engine may be in the middle of a loop over them.
+        self._SyncObj__otherNodes, self._SyncObj__readonlyNodes = others, readers
+        tables = (self._SyncObj__raftNextIndex, self._SyncObj__raftMatchIndex, self._SyncObj__lastResponseTime)
+        for table in tables:
+            for gone in set(table) - others - readers:
+                del table[gone]
+        next_index, match_index, heard = tables
+        for node in others | readers:
+            next_index.setdefault(node, self._journal.last_index + 1)
+            match_index.setdefault(node, 0)
+            heard.setdefault(node, self._clock_s())
+
     def step_down(self) -> None:
-        """Stop leading without a new term."""
-        if self.leading:
+        """Stop leading, or campaigning, without a new term."""
+        if self.leading or self.candidate:
             self._SyncObj__setState(0)
             self._SyncObj__raftLeader = None
 

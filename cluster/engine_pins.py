@@ -23,7 +23,9 @@ The engine's guards lean on private names, so any other version of it is refused
 | `__sendAppendEntries` (called) | a batch leaves before the tick applies older ones | 1240 |
 | `__noopIDx` | the first entry of the leader's own term | 1228 |
 | `__raftState`, `__setState`, `__raftLeader` | an isolated or stalled leader steps down | 684 |
-| `__votedForNodeId` | tests of the guards | 937 |
+| `__otherNodes`, `__readonlyNodes` (replaced) | members change at any time; learners are read-only nodes | 143, 147 |
+| `__transferInProgress` (cleared) | a node that may not campaign is not made to by a transfer | 636 |
+| `__votedForNodeId`, `__setCurrentTerm` (called) | who comes back without a log votes no more in its term | 937, 1234 |
 """
 
 from __future__ import annotations

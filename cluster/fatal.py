@@ -38,13 +38,31 @@ def last_words(error: BaseException) -> str:
     return f"{' '.join(str(error).split()) or type(error).__name__}; {way_out(error)}"
 
 
+def out_of_space(error: BaseException) -> bool:
+    """Whether the disk was full, and nothing else was wrong."""
+    return any(
+        isinstance(cause, lmdb.DiskError) or (isinstance(cause, OSError) and cause.errno in _NO_SPACE)
+        for cause in _causes(error)
+    )
+
+
+_DAMAGED = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError, lmdb.InvalidError)
+
+
+def state_is_damaged(error: BaseException) -> bool:
+    """Whether pages of the state could not be read, so that it has to be built again."""
+    return any(isinstance(cause, _DAMAGED) for cause in _causes(error))
+
+
 def way_out(error: BaseException) -> str:
     """What the operator can do about a fault of the disk; for anything else it is ours."""
     for cause in _causes(error):
         if isinstance(cause, lmdb.MapFullError):
             return "give a larger --state-map-bytes and start this node again"
-        if isinstance(cause, lmdb.DiskError) or (isinstance(cause, OSError) and cause.errno in _NO_SPACE):
+        if out_of_space(cause):
             return "free some space and start this node again"
+        if isinstance(cause, _DAMAGED):
+            return "start this node again: it builds its state anew from snapshot and log; if it does not, hive resync"
         if isinstance(cause, OSError | lmdb.Error | JournalError):
             return "check its disk and permissions, then start this node again"
     return f"this is a defect ({type(error).__name__}): the lines above say where; start this node again, and report it"

@@ -9,6 +9,26 @@ from typing import Any, Protocol
 
 from cluster.ports import Clock, DurableWriter, Executor, Loop, Network
 from cluster.replica import Notice
+from cluster.settings import Limits, Timings
+
+
+@dataclass(frozen=True, slots=True)
+class CoreOptions:
+    """What a core is. `run` is random and new with every start: it names this node's batches.
+
+    `members` (peer addresses by id) counts until the state knows the members; `joins`: this node is a learner then.
+    """
+
+    node_id: str
+    members: Mapping[str, str]
+    cluster_id: str
+    run: int
+    timings: Timings
+    limits: Limits
+    seed: int
+    joins: bool = False
+    rebuilding: bool = False
+    state_differs: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,12 @@ class Owner(Protocol):
 
     def installed(self) -> None:
         """The state was replaced by a snapshot; its generation counts once the log's reset is durable."""
+
+    def state_differs(self, text: str) -> None:
+        """This node's state is not the others': to be remembered until it is built anew."""
+
+    def rebuilt(self, then: Callable[[], None]) -> None:
+        """This node holds again what it must: to be remembered, and `then` to be called when it is."""
 
     def on_message(self, peer_id: str, message: Mapping[str, Any]) -> None:
         """A `call`, or the `reply` to one."""

@@ -32,9 +32,14 @@ class CleanMark:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The content of node.json. Ids are hexadecimal; `journal_ids` are those of the other members.
+    """The content of node.json. Ids are hexadecimal; `journal_ids` are those of the other members, `held_at_least` the
+    log that each of them has acknowledged once, `joined` the members (peer addresses by id) that a node was told when
+    it joined a cluster.
 
-    `generation` is None only until the first start has made journal and state: such a node has told nobody anything.
+    `generation` is None only until the first start has made journal and state: such a node has told nobody anything,
+    unless it is `rebuilding`: then it has lost its log, and counts for nothing until it has caught up (rebuilding.py).
+    `state_differs` says how its state was found to be another than the others', until it is built anew. `removed`: the
+    cluster has removed it, for good.
     """
 
     node_id: str
@@ -45,7 +50,12 @@ class Identity:
     generation: int | None = None
     clean: CleanMark | None = None
     journal_ids: dict[str, str] = field(default_factory=dict)
+    held_at_least: dict[str, int] = field(default_factory=dict)
+    joined: dict[str, str] | None = None
     format: int = FORMAT
+    rebuilding: bool = False
+    state_differs: str = ""
+    removed: bool = False
 
 
 def boot_id() -> str:
@@ -136,14 +146,18 @@ class DataDirectory:
             os.close(folder)
 
 
-def check_identity(found: Identity, *, node_id: str, cluster_id: str | None) -> None:
-    """Raise StartError unless the directory belongs to this node of this cluster."""
+def check_identity(found: Identity, *, node_id: str) -> None:
+    """Raise StartError unless the directory belongs to this node."""
     if found.node_id != node_id:
         raise StartError(
             f"the data directory belongs to node {found.node_id}, not {node_id}: "
             f"give --node-id {found.node_id} or another --data-dir"
         )
-    if cluster_id is not None and found.cluster_id != cluster_id:
+
+
+def check_cluster(found: Identity, cluster_id: str) -> None:
+    """Raise StartError unless the directory belongs to this cluster."""
+    if found.cluster_id != cluster_id:
         raise StartError(
             f"the data directory belongs to cluster {found.cluster_id}, the members given make cluster "
             f"{cluster_id}: give the members it was made with, or another --data-dir"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from cluster import integrity
 from cluster.messages import ProtocolViolationError, check_message
 from cluster.ports import Network
 
@@ -14,18 +16,29 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 Handler = Callable[["Core", str, Message], None]
 
+log = logging.getLogger("hive.cluster")
+
 
 def _ping(core: Core, peer_id: str, message: Message) -> None:
     if peer_id == core.engine.leader_id and message["term"] == core.engine.term:
         core.contact.on_ping(message, core.engine.applied_index)
+        core.integrity.free_space.told(read_only=message.get("read_only") is True)
     core.send(
-        peer_id, {"type": "pong", "n": message["n"], "term": core.engine.term, "wall_ms": core.contact.wall_ms()}
+        peer_id,
+        {
+            "type": "pong",
+            "n": message["n"],
+            "term": core.engine.term,
+            "wall_ms": core.contact.wall_ms(),
+            "free_bytes": core.integrity.free_space.own_bytes,
+        },
     )
 
 
 def _pong(core: Core, peer_id: str, message: Message) -> None:
     core.contact.on_pong(peer_id, message, core.engine.term)
-    if core.engine.leading and message["term"] == core.engine.term:
+    core.integrity.free_space.heard(peer_id, message.get("free_bytes"))
+    if core.engine.leading and message["term"] == core.engine.term and peer_id not in core.contact.uncounted:
         # Its acknowledgements wait for its disk; that it is there does not.
         core.engine.credit_contact(peer_id)
 
@@ -36,6 +49,7 @@ def _pre_vote(core: Core, peer_id: str, message: Message) -> None:
 
 def _pre_vote_reply(core: Core, peer_id: str, message: Message) -> None:
     core.elections.on_pre_vote_reply(peer_id, message)
+    core.transport.follow_term(peer_id, message["term"])
 
 
 def _newer_term(core: Core, peer_id: str, message: Message) -> None:
@@ -84,6 +98,20 @@ def _image_gone(core: Core, peer_id: str, message: Message) -> None:
     core.snapshots.on_gone(peer_id, message)
 
 
+def _removed(core: Core, _peer_id: str, _message: Message) -> None:
+    core.reconfiguring.removed()
+
+
+def _image_damaged(core: Core, _peer_id: str, message: Message) -> None:
+    newest = core.snapshots.newest
+    if newest is None or newest.position.index != message["index"]:
+        return
+    log.error("the snapshot at entry %d is damaged on this disk; another one is taken", message["index"])
+    if core.engine.leading:
+        core.engine.append_no_op()  # of the same entry none would be taken again
+    core.engine.forceLogCompaction()
+
+
 def _for_owner(core: Core, peer_id: str, message: Message) -> None:
     core.owner.on_message(peer_id, message)
 
@@ -103,8 +131,11 @@ HANDLERS: dict[str, Handler] = {
     "image_pull": _image_pull,
     "image_chunk": _image_chunk,
     "image_gone": _image_gone,
+    "image_damaged": _image_damaged,
+    "removed": _removed,
     "call": _for_owner,
     "reply": _for_owner,
+    **integrity.HANDLERS,
 }
 """By type; every other type of `messages.FIELDS` is the engine's."""
 
@@ -122,7 +153,8 @@ class Inbound:
 
     def refuse_hello(self, peer_id: str, hello: dict[str, Any]) -> str | None:
         """Why a peer is not spoken to."""
-        return self._core.peers.refuse(peer_id, hello)
+        journal = self._core.journal
+        return self._core.peers.refuse(peer_id, hello, (journal.last_term, journal.last_index))
 
     def on_connected(self, peer_id: str, hello: dict[str, Any]) -> None:
         """A peer is there."""
@@ -130,8 +162,14 @@ class Inbound:
 
     def _connected(self, peer_id: str, hello: dict[str, Any]) -> None:
         core = self._core
+        if self.refuse_hello(peer_id, hello) is not None:
+            # Its last connection ended only now, and with it came what it had acknowledged there. Its hello may be
+            # older than that; the next one is not, and is judged by it.
+            self._network.disconnect(peer_id, "its hello is older than what it acknowledged")
+            return
         core.peers.met(peer_id, hello)
         core.contact.heard(peer_id)
+        core.integrity.peer_connected(peer_id, hello)
         core.transport.peer_connected(peer_id)
         if peer_id == core.engine.leader_id:
             core.proposer.reconnected(core.engine.term)
@@ -149,6 +187,7 @@ class Inbound:
     def _disconnected(self, peer_id: str) -> None:
         core = self._core
         core.contact.lost(peer_id)
+        core.integrity.peer_lost(peer_id)
         if core.engine.leading:
             core.peers.holds_at_least(peer_id, min(core.engine.match_index(peer_id), core.engine.commit_index))
         core.transport.peer_disconnected(peer_id)
@@ -166,6 +205,8 @@ class Inbound:
 
     def _message(self, peer_id: str, message: Message) -> None:
         core = self._core
+        if peer_id in core.peers.removed:
+            return  # it is being told so
         core.contact.heard(peer_id)
         core.engine.enter()
         try:

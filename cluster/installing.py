@@ -35,6 +35,8 @@ class Installing:
         if index > core.engine.applied_index:
             core.transport.install(leader, core.engine.term, manifest_bytes, index)
             core.proposer.gap()
+            core.membership.gap()
+            core.reconfiguring.take_up()
             position = core.state.position
             core.owner.on_notice(
                 Notice(position.index, position.term, 0, position.revision, position.time_ms, gap=True)

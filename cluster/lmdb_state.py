@@ -11,21 +11,31 @@ not here.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import lmdb
 import msgspec
 
-from cluster.identity import StartError
+from cluster.paced import BYTES_PER_S, Pace, copy_file_paced, copy_written_paced
+from cluster.range_digest import END_KEY, RangeDigest, digest_range
 from cluster.replica import View
+from cluster.snapshot_files import (
+    check_image,
+    publish_snapshot,
+    read_file,
+    snapshot_place,
+    sync_file,
+    sync_folder,
+    write_all,
+)
 from cluster.snapshots import decode_manifest
 from cluster.snapshots import image_digest as digest_of
 from cluster.state import Position
+from statemachine import members
 from statemachine.machine import StateUnusableError
 
 _POSITION_KEY = b"\x00position"
@@ -135,25 +145,27 @@ class _Capture:
         self._aside = self._root / "taking"
 
     def write_steps(self) -> list[Callable[[], None]]:
-        return [self._clear, self._copy, self._sync]
+        return [self._clear, self._copy]
 
     def _clear(self) -> None:
         shutil.rmtree(self._aside, ignore_errors=True)
         self._aside.mkdir(parents=True)
 
     def _copy(self) -> None:
-        self._env.copy(str(self._aside), compact=True, txn=self._txn)
-        (self._aside / "data.mdb").rename(self._aside / "image")
+        copy_written_paced(self._write, self._aside / "image")
 
-    def _sync(self) -> None:
-        _sync_file(self._aside / "image")
+    def _write(self, descriptor: int) -> None:
+        self._env.copyfd(descriptor, compact=True, txn=self._txn)
 
     def image(self) -> tuple[int, Callable[[int, int], bytes]]:
         path = self._aside / "image"
-        return path.stat().st_size, lambda offset, length: _read(path, offset, length)
+        return path.stat().st_size, lambda offset, length: read_file(path, offset, length)
 
     def publish(self, manifest: bytes) -> None:
-        _publish(self._root, self._aside, self.position, manifest)
+        publish_snapshot(self._root, self._aside, self.position, manifest)
+
+    def abandon(self) -> None:
+        shutil.rmtree(self._aside, ignore_errors=True)
 
     def close(self) -> None:
         self._txn.abort()
@@ -171,6 +183,7 @@ class _Receiving:
         self._path = self._aside / "image"
         self._path.touch()
         self._offset = self._path.stat().st_size
+        self._pace = Pace()
 
     def offset(self) -> int:
         return self._offset
@@ -179,17 +192,44 @@ class _Receiving:
         # Here and not at the beginning: that runs on the core's thread, and they may be many gigabytes.
         while self._others:
             shutil.rmtree(self._others.pop())
-        with self._path.open("ab") as file:
-            file.write(data)
+        with self._path.open("ab", buffering=0) as file:
+            # What a full disk took of the last try is not to stand before this.
+            file.truncate(self._offset)
+            write_all(file, data)
+            self._pace.wrote(len(data), file.fileno())
         self._offset += len(data)
 
     def finish(self, manifest: bytes, image_digest: bytes) -> bool:
         path = self._path
-        if digest_of(lambda offset, length: _read(path, offset, length), self._offset) != image_digest:
+        if digest_of(lambda offset, length: read_file(path, offset, length), self._offset) != image_digest:
             shutil.rmtree(self._aside)
             return False
-        _sync_file(path)
-        _publish(self._root, self._aside, self._position, manifest)
+        sync_file(path)
+        publish_snapshot(self._root, self._aside, self._position, manifest)
+        return True
+
+
+@contextmanager
+def frozen_view(generation: Path) -> Iterator[View]:
+    """A stopped node's generation, looked at without changing a byte of it. Raises lmdb.Error, DecodeError."""
+    env = lmdb.open(str(generation), readonly=True, lock=False, create=False)
+    try:
+        with _LmdbView(env.begin(), Position()) as view:
+            yield view
+    finally:
+        env.close()
+
+
+def peek_founded(root: Path, generation: int) -> bool:
+    """Whether a generation that is not in use knows the members of the cluster; touches nothing. True for one that
+    cannot be read: whoever opens it will say so."""
+    path = root / "state" / f"gen-{generation}"
+    if not path.exists():
+        return False
+    try:
+        with lmdb.open(str(path), readonly=True, lock=False, create=False) as env, env.begin() as txn:
+            return next(members.scan(_LmdbView(txn, Position())), None) is not None
+    except lmdb.Error:
         return True
 
 
@@ -210,7 +250,8 @@ class LmdbState:
             if unfinished.exists():
                 shutil.rmtree(unfinished)
         if generation is None:
-            self.prepare_install()[0]()
+            # Nobody is served yet who could be slowed down.
+            self.prepare_install(bytes_per_s=1 << 40)[0]()
             generation, self._built = self._built, None
         if generation is None:
             raise AssertionError("no generation was built")
@@ -244,6 +285,15 @@ class LmdbState:
     def view(self) -> AbstractContextManager[View]:
         return _LmdbView(self.env.begin(), self.position)
 
+    def range_reader(self, start: bytes) -> Callable[[], RangeDigest]:
+        view = self.view()
+
+        def read() -> RangeDigest:
+            with view as open_view:
+                return digest_range(open_view.scan(start, END_KEY))
+
+        return read
+
     def begin(self) -> _LmdbTransaction:
         return _LmdbTransaction(self)
 
@@ -254,7 +304,7 @@ class LmdbState:
     def newest_snapshot(self) -> Path | None:
         """The folder of the newest complete snapshot."""
         complete = [path for path in self.snapshots_path.glob("[0-9]*-*") if (path / "manifest").exists()]
-        return max(complete, key=_place, default=None)
+        return max(complete, key=snapshot_place, default=None)
 
     def manifest(self) -> bytes | None:
         newest = self.newest_snapshot()
@@ -265,7 +315,7 @@ class LmdbState:
 
     def snapshot_index(self) -> int:
         newest = self.newest_snapshot()
-        return 0 if newest is None else _place(newest)[0]
+        return 0 if newest is None else snapshot_place(newest)[0]
 
     def _image(self) -> Path:
         newest = self.newest_snapshot()
@@ -274,12 +324,12 @@ class LmdbState:
         return newest / "image"
 
     def read_image(self, offset: int, length: int) -> bytes:
-        return _read(self._image(), offset, length)
+        return read_file(self._image(), offset, length)
 
     def receive(self, manifest: bytes) -> _Receiving:
         return _Receiving(self.snapshots_path, manifest, decode_manifest(manifest).position)
 
-    def prepare_install(self) -> list[Callable[[], None]]:
+    def prepare_install(self, bytes_per_s: int = BYTES_PER_S) -> list[Callable[[], None]]:
         def build() -> None:
             number = max(self.generations(), default=0) + 1
             aside = self.state_path / "building"
@@ -287,12 +337,11 @@ class LmdbState:
             aside.mkdir()
             newest = self.newest_snapshot()
             if newest is not None:
-                shutil.copyfile(newest / "image", aside / "data.mdb")
-                _check_image(aside / "data.mdb", newest)
-                _sync_file(aside / "data.mdb")
-            _sync_folder(aside)
+                copy_file_paced(newest / "image", aside / "data.mdb", bytes_per_s)
+                check_image(aside / "data.mdb", newest)
+            sync_folder(aside)
             aside.rename(self._path(number))
-            _sync_folder(self.state_path)
+            sync_folder(self.state_path)
             self._built = number
 
         return [build]
@@ -334,53 +383,3 @@ class LmdbState:
         for env, _ in self._retired:
             env.close()
         self.env.close()
-
-
-def _place(snapshot: Path) -> tuple[int, ...]:
-    """(index, term) of a snapshot's folder, with a number if there have been several of the same."""
-    return tuple(map(int, snapshot.name.split("-")))
-
-
-def _check_image(copy: Path, snapshot: Path) -> None:
-    """H9: nothing else would notice a damaged image. Raises StartError: the log behind it is gone."""
-    manifest = decode_manifest((snapshot / "manifest").read_bytes())
-    if digest_of(lambda offset, length: _read(copy, offset, length), copy.stat().st_size) != manifest.image_digest:
-        raise StartError(
-            f"snapshot {snapshot} is damaged: its image does not match its digest; bring it back from a copy, or "
-            "rebuild this node from its peers under a new id"
-        )
-
-
-def _read(path: Path, offset: int, length: int) -> bytes:
-    with path.open("rb") as file:
-        return os.pread(file.fileno(), length, offset)
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _publish(root: Path, aside: Path, position: Position, manifest: bytes) -> None:
-    """Manifest last, then the rename: a snapshot without its manifest, or still aside, does not exist."""
-    target, attempt = root / f"{position.index}-{position.term}", 0
-    # The same state may have been published before. It goes only when this one is there.
-    while target.exists():
-        attempt += 1
-        target = root / f"{position.index}-{position.term}-{attempt}"
-    (aside / "manifest").write_bytes(manifest)
-    _sync_file(aside / "manifest")
-    _sync_folder(aside)
-    aside.rename(target)
-    _sync_folder(root)
-    for other in root.glob("[0-9]*-*"):
-        if other != target:
-            shutil.rmtree(other)

@@ -11,19 +11,24 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
 from cluster.replica import (
     CallFailedError,
+    MemberChange,
+    MembershipRefusedError,
     MemberStatus,
     Metrics,
     NotCommittedError,
     Notice,
+    RemoveMember,
     ReplicaStatus,
     ServiceHandler,
     TooStaleError,
     View,
 )
-from statemachine import machine
-from statemachine.entry import Header, decode_entry, encode_batch, encode_entry
+from statemachine import commands, machine, members
+from statemachine.entry import Frame, Header, decode_entry, encode_batch, encode_entry, encode_frame
 from statemachine.outcome import Outcome
 from statemachine.store import MemoryStore, Overlay
 
@@ -49,6 +54,7 @@ class LocalReplica:
         self.run_id = os.urandom(8).hex()
         self.term = 1
         self.is_leader = True
+        self.out_of_service = ""
         self.now_ms = now_ms
         self.store = MemoryStore()
         self.index = 1
@@ -84,10 +90,10 @@ class LocalReplica:
         self.is_leader = False
         self._tell_role()
 
-    async def propose(self, frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+    async def propose(self, frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
         if self._closed:
             raise NotCommittedError("shutting_down", "this node is stopping")
-        if not self.is_leader:
+        if not self.is_leader or term not in (None, self.term):
             raise NotCommittedError("no_leader", f"no leader within {timeout_s} s")
         return self.apply(frames)
 
@@ -171,12 +177,50 @@ class LocalReplica:
             raise ValueError(f"{to} is not a member")
         raise NotCommittedError("no_leader", f"a cluster of one has nobody to hand over to ({timeout_s} s)")
 
+    async def change_members(self, change: MemberChange, timeout_s: float) -> tuple[MemberStatus, ...]:
+        if not self.is_leader:
+            raise NotCommittedError("no_leader", f"no leader within {timeout_s} s")
+        payload = msgspec.Raw(commands.encode(change))
+        number = commands.NUMBERS[type(change)]
+        frame = Frame(number, commands.VERSION, "", "system:cluster", "", None, None, 0, 0, payload)
+        self._found()
+        for _ in range(2 if isinstance(change, RemoveMember) else 1):  # a voter goes in two steps
+            refusal = self.apply([encode_frame(frame)])[0].refusal
+        if refusal is not None:
+            raise MembershipRefusedError(refusal.code, refusal.detail, refusal.current)
+        return self._members()
+
+    def _found(self) -> None:
+        """This node is the first member, once there are any."""
+        if members.get(self.store, self.node_id) is None:
+            payload = msgspec.Raw(commands.encode(commands.FoundMembers((commands.Founder(self.node_id, ""),))))
+            number = commands.NUMBERS[commands.FoundMembers]
+            frame = Frame(number, commands.VERSION, "", "system:cluster", "", None, None, 0, 0, payload)
+            self.apply([encode_frame(frame)])
+
+    def _members(self) -> tuple[MemberStatus, ...]:
+        """This node, and whoever was added; nobody of them is there."""
+        own_role = "leader" if self.is_leader else "follower"
+        own = MemberStatus(self.node_id, "", None, own_role, True, True, self.index, 0, 0)
+        others = [
+            MemberStatus(
+                member.node_id,
+                member.peer_address,
+                member.http_address or None,
+                "follower" if member.role == members.VOTER else "learner",
+                member.role == members.VOTER,
+                False,
+            )
+            for member in members.scan(self.store)
+            if member.role != members.REMOVED and member.node_id != self.node_id
+        ]
+        return tuple(sorted([own, *others], key=lambda member: member.node_id))
+
     async def snapshot(self) -> int:
         return self.index
 
     def status(self) -> ReplicaStatus:
         role = "leader" if self.is_leader else "follower"
-        me = MemberStatus(self.node_id, "", None, role, True, True, self.index, 0, 0)
         return ReplicaStatus(
             self.cluster_id,
             self.node_id,
@@ -190,7 +234,7 @@ class LocalReplica:
             self.index,
             0,
             self.is_leader,
-            (me,),
+            self._members(),
             "",
         )
 

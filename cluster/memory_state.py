@@ -3,11 +3,14 @@ snapshots, which the simulator keeps where it keeps the simulated disk."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
+from cluster.range_digest import END_KEY, RangeDigest, digest_range
 from cluster.replica import View
 from cluster.snapshots import decode_manifest
 from cluster.snapshots import image_digest as digest_of
@@ -25,6 +28,12 @@ class MemorySnapshots:
         self.manifest: bytes | None = None
         self.image = b""
         self.fetching: tuple[bytes, bytearray] | None = None
+        self.disk_is_full = False
+
+    def take_space(self) -> None:
+        """Raise what a full disk would."""
+        if self.disk_is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class _MemoryView(Overlay):
@@ -63,13 +72,16 @@ class _Capture:
         self._image = image
 
     def write_steps(self) -> list[Callable[[], None]]:
-        return []
+        return [self._snapshots.take_space]
 
     def image(self) -> tuple[int, Callable[[int, int], bytes]]:
         return len(self._image), lambda offset, length: self._image[offset : offset + length]
 
     def publish(self, manifest: bytes) -> None:
         self._snapshots.manifest, self._snapshots.image = manifest, self._image
+
+    def abandon(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -86,6 +98,7 @@ class _Receiving:
         return len(self._data)
 
     def append(self, data: bytes) -> None:
+        self._snapshots.take_space()
         self._data.extend(data)
 
     def finish(self, manifest: bytes, image_digest: bytes) -> bool:
@@ -112,6 +125,11 @@ class MemoryState:
     @contextmanager
     def view(self) -> Iterator[View]:
         yield _MemoryView(self.store, self.position)
+
+    def range_reader(self, start: bytes) -> Callable[[], RangeDigest]:
+        # At once: views of this store do not stay as they are.
+        found = digest_range(self.store.scan(start, END_KEY))
+        return lambda: found
 
     def begin(self) -> _Transaction:
         return _Transaction(self)

@@ -13,6 +13,7 @@ _INT = (int,)
 _INT_OR_NONE = (int, type(None))
 _BYTES = (bytes,)
 _BOOL = (bool,)
+_BOOL_OR_NONE = (bool, type(None))
 
 FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "append_entries": {"term": _INT, "commit_index": _INT},
@@ -21,10 +22,17 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "response_vote": {"term": _INT},
     "timeout_now": {"term": _INT},
     "newer_term": {"term": _INT},
-    "pre_vote": {"round": _INT, "term": _INT, "last_index": _INT, "last_term": _INT},
-    "pre_vote_reply": {"round": _INT, "term": _INT, "granted": _BOOL},
-    "ping": {"n": _INT, "term": _INT, "commit": _INT_OR_NONE, "age_ms": _INT_OR_NONE},
-    "pong": {"n": _INT, "term": _INT, "wall_ms": _INT},
+    "pre_vote": {
+        "round": _INT,
+        "term": _INT,
+        "last_index": _INT,
+        "last_term": _INT,
+        "commit": _INT,
+        "commit_term": _INT_OR_NONE,
+    },
+    "pre_vote_reply": {"round": _INT, "term": _INT, "granted": _BOOL, "commit": _INT, "commit_term": _INT_OR_NONE},
+    "ping": {"n": _INT, "term": _INT, "commit": _INT_OR_NONE, "age_ms": _INT_OR_NONE, "read_only": _BOOL_OR_NONE},
+    "pong": {"n": _INT, "term": _INT, "wall_ms": _INT, "free_bytes": _INT_OR_NONE},
     "propose": {"term": _INT, "low": _INT, "batch": _BYTES},
     "refused": {"sequence": _INT, "term": _INT, "code": (str,)},
     "read_index": {"number": _INT},
@@ -34,6 +42,14 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "image_pull": {"index": _INT, "offset": _INT},
     "image_chunk": {"index": _INT, "offset": _INT, "data": _BYTES},
     "image_gone": {"index": _INT},
+    "image_damaged": {"index": _INT},
+    "state_check": {"n": _INT, "term": _INT, "index": _INT, "entry_term": _INT, "start": _BYTES},
+    "state_digest": {"n": _INT, "term": _INT, "index": _INT, "digest": _BYTES},
+    "state_differs": {"n": _INT, "term": _INT, "index": _INT, "digest": _BYTES},
+    "rebuild_wanted": {"n": _INT},
+    "rebuild_goal": {"n": _INT, "term": _INT, "index": _INT},
+    "rebuilt": {},
+    "removed": {},
     "call": {"number": _INT, "service": (str,), "request": _BYTES},
     "reply": {"number": _INT, "reply": (bytes, type(None)), "error": (str, type(None))},
 }
@@ -66,6 +82,6 @@ def _check_entries(message: Message) -> None:
         if type(entry) is not list or [type(part) for part in entry] != [bytes, int, int] or entry[1] != expected:
             raise ProtocolViolationError("append_entries whose entries do not follow each other")
         # H12: the engine would unpickle the entries of its other types.
-        if entry[0][:1] not in (b"\x00", b"\x01"):
+        if entry[0][:1] not in (b"\x00", b"\x01", b"\x10"):
             raise ProtocolViolationError("log entry of a forbidden type")
         expected += 1

@@ -12,8 +12,12 @@ from typing import Any
 from cluster.calls import Calls
 from cluster.core import Core
 from cluster.identity import StartError
-from cluster.peers import JOURNAL_UNKNOWN, Peers
+from cluster.member_changes import SERVICE, MemberChanges
+from cluster.member_status import member_status, own_role
+from cluster.membership import Membership
+from cluster.peers import Peers, ends
 from cluster.replica import (
+    MemberChange,
     MemberStatus,
     Metrics,
     NotCommittedError,
@@ -43,9 +47,13 @@ class NodeReplica:
         peers: Peers,
         on_installed: Callable[[], None],
         on_fatal: Callable[[BaseException], None],
+        on_state_differs: Callable[[str], None],
+        on_rebuilt: Callable[[Callable[[], None]], None],
     ) -> None:
         self.run_id = run_id
         self.installed = on_installed
+        self.state_differs = on_state_differs
+        self.rebuilt = on_rebuilt
         self.on_fatal = on_fatal
         self._refusals: set[str] = set()
         self._version = version
@@ -60,6 +68,8 @@ class NodeReplica:
             leader_id=lambda: self.leader_id,
             is_leader=lambda: self.is_leader,
         )
+        self._changes = MemberChanges(self, self._calls.call)
+        self._calls.serve(SERVICE, self._changes.answer)
         self._revision_waiters: dict[asyncio.Future[None], int] = {}
         self._closing: list[Callable[[], None]] = []
         self._closed: asyncio.Task[None] | None = None
@@ -82,8 +92,11 @@ class NodeReplica:
 
     @property
     def metrics(self) -> Metrics:
-        self.core.metrics.peer_round_trip_s = self.core.contact.round_trip_s
-        return self.core.metrics
+        metrics, integrity = self.core.metrics, self.core.integrity
+        metrics.peer_round_trip_s = self.core.contact.round_trip_s
+        metrics.state_checks = integrity.agreement.checks_done
+        metrics.disk_free_bytes = integrity.free_space.own_bytes
+        return metrics
 
     @property
     def node_id(self) -> str:
@@ -100,6 +113,10 @@ class NodeReplica:
     @property
     def is_leader(self) -> bool:
         return self.core.is_leader
+
+    @property
+    def out_of_service(self) -> str:
+        return self.core.integrity.out_of_service
 
     @property
     def term(self) -> int:
@@ -123,7 +140,7 @@ class NodeReplica:
 
     # --- writes and reads ---------------------------------------------------------------------------------------------
 
-    async def propose(self, frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+    async def propose(self, frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
 
         def waiter(result: list[Outcome] | Exception) -> None:
@@ -134,7 +151,7 @@ class NodeReplica:
             else:
                 future.set_result(result)
 
-        self.core.propose(frames, timeout_s, waiter)
+        self.core.propose(frames, timeout_s, waiter, term)
         return await future
 
     def view(self) -> AbstractContextManager[View]:
@@ -207,8 +224,9 @@ class NodeReplica:
         return await self._calls.call(service, request, timeout_s)
 
     def on_refused(self, peer_id: str, reason: str) -> None:
-        """From the core: a handshake failed. A node that its peers know under another journal must not go on."""
-        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self.node_id} "):
+        """From the core: a handshake failed. A node that its peers know under another journal, or that was removed,
+        must not go on."""
+        if ends(reason, self.node_id):
             self.on_fatal(StartError(reason))
         elif reason not in self._refusals and len(self._refusals) < _REFUSALS_MAX:
             self._refusals.add(reason)
@@ -222,8 +240,9 @@ class NodeReplica:
 
     async def transfer_leadership(self, to: str | None, timeout_s: float) -> str:
         core = self.core
-        if to is not None and to not in core.options.members:
-            raise ValueError(f"{to} is not a member; members are {', '.join(core.options.members)}")
+        voters = core.membership.current.voters
+        if to is not None and to not in voters:
+            raise ValueError(f"{to} is not a voting member; these are: {', '.join(sorted(voters))}")
         if not self.is_leader:
             raise NotCommittedError("no_leader", "this node does not lead; ask the leader")
         if to == self.node_id:
@@ -250,6 +269,19 @@ class NodeReplica:
             core.intake.paused = False
         raise NotCommittedError("no_leader", "no member caught up in time to take over; try again", retry_after_ms=1000)
 
+    @property
+    def membership(self) -> Membership:
+        """Who is a member, as far as this node has applied it."""
+        return self.core.membership
+
+    def members(self) -> tuple[MemberStatus, ...]:
+        """The members as this node sees them."""
+        members = sorted(self.membership.current.members)
+        return tuple([member_status(self.core, member, self._version) for member in members])
+
+    async def change_members(self, change: MemberChange, timeout_s: float) -> tuple[MemberStatus, ...]:
+        return await self._changes.change(change, timeout_s)
+
     async def snapshot(self) -> int:
         core = self.core
         wanted = core.engine.applied_index
@@ -258,6 +290,8 @@ class NodeReplica:
         while wanted > 1 and self._snapshot_index() < wanted:
             if core.stopped:
                 raise NotCommittedError("shutting_down", "this node is stopping; ask another")
+            if core.snapshots.out_of_space:
+                raise NotCommittedError("read_only", "the disk is too full for a snapshot; free some space")
             taken = asyncio.Event()
             core.snapshots.when_taken(taken.set)
             core.engine.forceLogCompaction()
@@ -285,7 +319,7 @@ class NodeReplica:
             cluster_id=self.cluster_id,
             node_id=self.node_id,
             run_id=self.run_id,
-            role="leader" if engine.leading else "candidate" if engine.candidate else "follower",
+            role=own_role(self.core),
             leader_id=self.leader_id,
             term=self.term,
             commit_index=engine.commit_index,
@@ -294,10 +328,10 @@ class NodeReplica:
             last_index=core.journal.last_index,
             snapshot_index=self._snapshot_index(),
             has_quorum=core.has_quorum(),
-            members=tuple(self._member(member) for member in core.options.members),
+            members=self.members(),
             digest=core.state.position.chain.hex(),
             alarms=self._alarms(),
-            ready=self._caught_up,
+            ready=self._caught_up and not self.out_of_service,
             log_bytes=core.journal.total_bytes,
             log_first_index=core.journal.first_index,
             state_bytes=core.state.size_bytes(),
@@ -317,36 +351,12 @@ class NodeReplica:
             alarms.append("clock_skew")
         if self.internal_errors:
             alarms.append("internal_errors")
+        alarms += self.core.integrity.alarms()
         return tuple(alarms)
 
     def _cluster_version(self) -> str:
         known = [self._version, *(peer.version for peer in self._peers.known.values())]
         return min(known, key=lambda version: [int(part) if part.isdecimal() else 0 for part in version.split(".")])
-
-    def _member(self, member: str) -> MemberStatus:
-        core, engine = self.core, self.core.engine
-        address = self._peers.members.get(member, "")
-        if member == self.node_id:
-            role = "leader" if engine.leading else "follower"
-            http, last = self._peers.hello(0, 0)["http_address"], core.journal.last_index
-            return MemberStatus(member, address, http, role, True, True, last, 0, 0, self._version)
-        peer = self._peers.known.get(member)
-        # Followers do not talk to each other: of another follower only the leader knows when it was heard of last.
-        talking = engine.leading or member == self.leader_id
-        heard_s = core.contact.heard_s.get(member) if talking else None
-        match = engine.match_index(member) if engine.leading else None
-        return MemberStatus(
-            node_id=member,
-            peer_address=address,
-            http_address=None if peer is None else peer.http_address,
-            role="leader" if self.leader_id == member else "follower",
-            voter=True,
-            connected=member in core.transport.connected,
-            match_index=match,
-            lag_entries=None if match is None else max(0, core.journal.last_index - match),
-            last_contact_ms=None if heard_s is None else int((core.now_s() - heard_s) * 1000),
-            version=None if peer is None else peer.version,
-        )
 
     async def close(self) -> None:
         # Once, for all who ask; and to its end, even if one of them gives up.

@@ -49,7 +49,8 @@ class Periodic:
             return
         core.contact.probe(core.engine.term, core.engine.commit_index)
         core.transport.heartbeat_installing(core.engine.term)
-        if not core.others or self.fit():
+        core.membership.lead()
+        if core.contact.alone or self.fit():
             self._unfit_term = 0
         else:
             self._leave()
@@ -66,7 +67,9 @@ class Periodic:
             core.engine.transferLeadership()
 
     def fit(self) -> bool:
-        """Whether this node should lead: its disk answers, and its clock is near the others'."""
+        """Whether this node should lead: its state is the others', its disk answers, its clock is near theirs."""
+        if self._core.integrity.out_of_service:
+            return False
         since_s = self._core.journal.oldest_unsynced_since_s
         stall_s = self._core.options.timings.disk_stall_ms / 1000
         stalled = since_s is not None and self._clock.monotonic_s() - since_s > stall_s

@@ -10,7 +10,7 @@ loop; it never calls into the core from elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 
@@ -111,6 +111,12 @@ class Network(Protocol):
 
     def start(self, receiver: Receiver) -> None:
         """Begin to connect and accept; `receiver` gets everything from now on."""
+
+    def set_members(self, addresses: Mapping[str, str]) -> None:
+        """Speak with these from now on (peer address by node id, without this node); harmless when nothing changed.
+
+        Who is no longer among them is not dialed again; who has another address, at that one.
+        """
 
     def send(self, peer_id: str, message: dict[str, Any]) -> bool:
         """Queue a message; False when there is no connection, or too much is in flight: nothing was queued then.

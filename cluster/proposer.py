@@ -40,6 +40,7 @@ class _Proposal:
     waiter: Waiter | None
     deadline_s: float
     started_s: float
+    term: int | None = None
 
 
 @dataclass(slots=True)
@@ -73,8 +74,11 @@ class Proposer:
         self._closed = False
         self._paused_until_s = 0.0
 
-    def propose(self, frames: Sequence[bytes], timeout_s: float, waiter: Waiter) -> None:
-        """Have these frames decided; `waiter` gets their outcomes, or NotCommittedError, or OutcomeUnknownError."""
+    def propose(self, frames: Sequence[bytes], timeout_s: float, waiter: Waiter, term: int | None = None) -> None:
+        """Have these frames decided; `waiter` gets their outcomes, or NotCommittedError, or OutcomeUnknownError.
+
+        `term`: in this one or not at all. What a leader decides must not happen under the next one, who knows better.
+        """
         size = sum(map(len, frames))
         if self._closed:
             raise NotCommittedError("shutting_down", "this node is stopping; ask another")
@@ -85,7 +89,7 @@ class Proposer:
             raise NotCommittedError("overloaded", "too many writes are waiting on this node", retry_after_ms=100)
         now = self._clock.monotonic_s()
         self._metrics.proposals_pending += 1
-        self._waiting.append(_Proposal(frames, size, waiter, now + timeout_s, now))
+        self._waiting.append(_Proposal(frames, size, waiter, now + timeout_s, now, term))
 
     def pump(self, term: int | None) -> None:
         """Send what waits to the leader of `term`; None: no leader is known."""
@@ -116,6 +120,8 @@ class Proposer:
             if full and frames:
                 break
             self._waiting.popleft()
+            if proposal.term not in (None, term):
+                self._finish(proposal, NotCommittedError("no_leader", "the term in which this was decided is over"))
             if proposal.waiter is None:
                 continue
             proposals.append(proposal)

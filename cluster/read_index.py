@@ -54,7 +54,6 @@ class ReadIndex:
         clock: Clock,
         *,
         ask_leader: Callable[[int], bool],
-        alone: bool,
         first_number: int,
     ) -> None:
         """`first_number` is random: a leader may still answer what was asked before this node was restarted, and its
@@ -63,7 +62,6 @@ class ReadIndex:
         self._contact = contact
         self._clock = clock
         self._ask_leader = ask_leader
-        self._alone = alone
         self._asked: list[_Asked] = []
         self._waiting: dict[int, _Waiting] = {}
         self._number = first_number
@@ -89,7 +87,7 @@ class ReadIndex:
             probe = self._contact.probe(self._engine.term, self._engine.commit_index)
             for asked in fresh:
                 asked.probe = probe
-            if self._alone:
+            if self._contact.alone:
                 self.confirmed(probe)
 
     def _take(self, answer: Callable[[int | None], None]) -> bool:

@@ -8,16 +8,41 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from statemachine.changes import Change
+from statemachine.commands import AddMember, PromoteMember, RemoveMember, UpdateMember
 from statemachine.outcome import Outcome
+
+__all__ = [
+    "AddMember",
+    "CallFailedError",
+    "MemberChange",
+    "MemberStatus",
+    "MembershipRefusedError",
+    "Metrics",
+    "NotCommittedError",
+    "Notice",
+    "OutcomeUnknownError",
+    "PromoteMember",
+    "RemoveMember",
+    "Replica",
+    "ReplicaStatus",
+    "ServiceHandler",
+    "TooStaleError",
+    "UpdateMember",
+    "View",
+]
+
+MemberChange = AddMember | PromoteMember | RemoveMember | UpdateMember
+"""A change of the membership, one server at a time."""
 
 
 class NotCommittedError(Exception):
     """The write did not happen and never will: it is safe to send it again.
 
-    `code` is one of API.md's 503 codes (`no_leader`, `overloaded`, `read_only`, `shutting_down`) or `too_large`.
+    `code` is one of API.md's 503 codes (`no_leader`, `overloaded`, `read_only`, `shutting_down`, and `too_stale` of a
+    node that is out of service) or `too_large`.
     """
 
     def __init__(self, code: str, detail: str, retry_after_ms: int | None = None) -> None:
@@ -29,6 +54,22 @@ class NotCommittedError(Exception):
 
 class OutcomeUnknownError(Exception):
     """Whether the write happened is not known here. Only a repeat under the same Idempotency-Key is safe."""
+
+
+class MembershipRefusedError(Exception):
+    """A change of the membership was refused: nothing changed.
+
+    `code`: `membership_busy` (another change is under way), `quorum_at_risk` (`data` has the arithmetic: `voters`,
+    `quorum`, `live`, all of the members as they would be), `not_found`, `exists` (`data`: the member), `id_used` (the
+    id belonged to a member that was removed), `not_caught_up` (`data`: `lag_entries`, `lag_entries_max`), or
+    `conflict` (this cluster of one has no cluster secret, so nobody can join it).
+    """
+
+    def __init__(self, code: str, detail: str, data: dict[str, Any] | None = None) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.data = data
 
 
 class TooStaleError(Exception):
@@ -76,8 +117,10 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """A member as this node sees it. Match and lag are known to the leader only; `last_contact_ms` since it was
-    heard."""
+    """A member as this node sees it. `role` is leader, follower, candidate or learner; a learner has no vote.
+
+    Match and lag are known to the leader only; `last_contact_ms` since it was heard.
+    """
 
     node_id: str
     peer_address: str
@@ -127,6 +170,8 @@ class Metrics:
     proposals_applied: int = 0
     proposals_failed: int = 0
     late_ticks: int = 0
+    state_checks: int = 0
+    disk_free_bytes: int | None = None
     on_fsync: Callable[[float], None] | None = None
     on_commit: Callable[[float], None] | None = None
     on_snapshot: Callable[[float], None] | None = None
@@ -172,6 +217,10 @@ class Replica(Protocol):
     def revision(self) -> int:
         """The last revision applied here."""
 
+    @property
+    def out_of_service(self) -> str:
+        """Why this node must serve nothing, in a sentence with the way out; empty while it may serve."""
+
     def leadership_confirmed_s(self) -> float | None:
         """Seconds since the sending of the newest probe that a majority answered in this term; None: not the leader.
 
@@ -184,10 +233,12 @@ class Replica(Protocol):
     def now_ms(self) -> int:
         """This node's estimate of the cluster's time."""
 
-    async def propose(self, frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+    async def propose(self, frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
         """Have the commands (encoded `statemachine.entry.Frame`s) committed, durable on a majority, and applied here.
 
-        Frames of one call stay together and in order. Raises NotCommittedError, OutcomeUnknownError.
+        Frames of one call stay together and in order. With `term` they happen in that term or not at all: for what a
+        leader decides by its own memory, which the next leader knows better. Raises NotCommittedError,
+        OutcomeUnknownError.
         """
 
     def view(self) -> AbstractContextManager[View]:
@@ -218,6 +269,16 @@ class Replica(Protocol):
         """Hand over to a member (None: the most caught up); returns the new leader's id.
 
         Raises NotCommittedError when it is not possible now, ValueError for an unknown member.
+        """
+
+    async def change_members(self, change: MemberChange, timeout_s: float) -> tuple[MemberStatus, ...]:
+        """Change the membership; returns the members after it. Works on any node; it is the leader who decides.
+
+        Repeating a change is harmless: removing who is gone, adding who is there with the same addresses, promoting a
+        voter all succeed. An added member is a learner, which the leader promotes by itself once it has been caught up
+        for a while. A leader that is to be removed hands over first.
+
+        Raises MembershipRefusedError, NotCommittedError, OutcomeUnknownError.
         """
 
     async def snapshot(self) -> int:

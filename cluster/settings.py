@@ -19,7 +19,8 @@ class Timings:
     """Durations in milliseconds.
 
     A follower that hears nothing for `election_timeout_min_ms`..`max_ms` campaigns. A leader that no majority answered
-    for `fallback_ms` steps down. Heartbeats go out every `heartbeat_ms`.
+    for `fallback_ms` steps down. Heartbeats go out every `heartbeat_ms`. A learner that was caught up for
+    `promote_stable_ms` is promoted. The nodes compare a piece of their states every `state_check_ms`.
     """
 
     heartbeat_ms: int = 50
@@ -32,6 +33,8 @@ class Timings:
     late_tick_ms: int = 200
     clock_skew_max_ms: int = 5_000
     state_sync_ms: int = 30_000
+    state_check_ms: int = 1_000
+    promote_stable_ms: int = 10_000
 
     def __post_init__(self) -> None:
         if self.election_timeout_min_ms < 3 * self.heartbeat_ms:
@@ -55,6 +58,8 @@ class Limits:
     log_keep_bytes: int = 64 << 20
     snapshot_log_bytes: int = 256 << 20
     state_map_bytes: int = 1 << 40
+    min_free_bytes: int = 512 << 20
+    promote_lag_entries_max: int = 250
 
     def __post_init__(self) -> None:
         if self.engine_batch_bytes <= limits.ENTRY_BYTES_MAX:
@@ -67,9 +72,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaOptions:
-    """Everything a replica needs to know. `members` maps node id to peer address, this node included.
+    """Everything a replica needs to know. `members` maps node id to peer address, this node included; it counts until
+    the replicated state knows the members.
 
-    `cluster_secret` authenticates peers to each other; a cluster of one needs none.
+    `cluster_secret` authenticates peers to each other; a cluster of one needs none, and nobody can join it then.
+    `join_cluster_id`: a new node joins that cluster, which has added it as a member before; `members` is what that
+    cluster said. A data directory that already belongs to a node knows better, and is not asked to join again.
     """
 
     node_id: str
@@ -81,6 +89,7 @@ class ReplicaOptions:
     version: str
     timings: Timings = field(default_factory=Timings)
     limits: Limits = field(default_factory=Limits)
+    join_cluster_id: str | None = None
 
     def __post_init__(self) -> None:
         if self.node_id not in self.members:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from cluster.fatal import out_of_space
 from cluster.messages import ProtocolViolationError
 from cluster.ports import Clock, Executor
 from cluster.replica import Metrics
@@ -21,6 +22,8 @@ from cluster.state import Capture, Position, Receiving, State
 
 _CHUNK_BYTES = 512 << 10
 _PULL_TIMEOUT_S = 2.0
+_SPACE_PAUSE_S = 30.0
+"""After the disk was full for a snapshot, or for an image that is fetched: the next try would fill it up again."""
 
 _NOT_SERIALIZING, _SERIALIZING, _SUCCESS = 0, 1, 2
 """pysyncobj.config.SERIALIZER_STATE."""
@@ -66,7 +69,7 @@ class Snapshots:
         metrics: Metrics,
         *,
         cluster_id: str,
-        members: tuple[str, ...],
+        members: Callable[[], tuple[str, ...]],
         send: Callable[[str, Message], bool],
         on_fetched: Callable[[str, bytes], None],
         on_failure: Callable[[BaseException], None],
@@ -87,6 +90,7 @@ class Snapshots:
         self._fetch: _Fetch | None = None
         self.ready: bytes | None = None
         self._taken: list[Callable[[], None]] = []
+        self._not_before_s = -1e9
 
     # --- the engine's face --------------------------------------------------------------------------------------------
 
@@ -99,9 +103,9 @@ class Snapshots:
 
     def serialize(self, data: tuple[Any, ...], index: int) -> None:
         """Begin a snapshot. data[1], data[2]: the entries at the applied index, and before it."""
-        if self._taking != _NOT_SERIALIZING or self._newer_is_coming(data[1][1]):
+        if self._taking != _NOT_SERIALIZING or self._newer_is_coming(data[1][1]) or self.out_of_space:
             return
-        capture = self._state.capture()
+        capture, members = self._state.capture(), self._members()
         last, previous = tuple(data[1]), tuple(data[2])
         if capture.position.index != last[1]:
             raise AssertionError(f"state at {capture.position.index}, engine at {last[1]}")
@@ -110,12 +114,12 @@ class Snapshots:
         box: list[Manifest] = []
 
         def publish() -> None:
-            box.append(self._publish(capture, previous, last))
+            box.append(self._publish(capture, previous, last, members))
 
         def done(error: BaseException | None) -> None:
             capture.close()
             if error is not None:
-                self._on_failure(error)
+                self._failed(capture, error)
                 return
             self.newest = box[0]
             self._taking = _SUCCESS
@@ -127,6 +131,28 @@ class Snapshots:
             log.info("snapshot taken index=%d bytes=%d", box[0].position.index, box[0].image_bytes)
 
         self._executor.submit([*capture.write_steps(), publish], done)
+
+    @property
+    def out_of_space(self) -> bool:
+        """Whether the disk was too full for a snapshot a short while ago."""
+        return self._clock.monotonic_s() < self._not_before_s
+
+    def _failed(self, capture: Capture, error: BaseException) -> None:
+        """A disk that is too full for a snapshot is no reason to stop: the log goes on without, for as long as it
+        can."""
+        if not out_of_space(error):
+            self._on_failure(error)
+            return
+
+        def abandoned(error: BaseException | None) -> None:
+            if error is not None:
+                self._on_failure(error)
+                return
+            self._taking = _NOT_SERIALIZING
+            self._not_before_s = self._clock.monotonic_s() + _SPACE_PAUSE_S
+
+        log.error("no snapshot: the disk is full; tried again in %d s; free some space", _SPACE_PAUSE_S)
+        self._executor.submit([capture.abandon], abandoned)
 
     def _newer_is_coming(self, applied_index: int) -> bool:
         """Whether a snapshot is being fetched, or waits to be installed: an own one would be older, and take its place
@@ -142,10 +168,10 @@ class Snapshots:
         """Call back once the next snapshot that is completed counts."""
         self._taken.append(callback)
 
-    def _publish(self, capture: Capture, previous: Any, last: Any) -> Manifest:
+    def _publish(self, capture: Capture, previous: Any, last: Any, members: tuple[str, ...]) -> Manifest:
         size, read = capture.image()
         manifest = Manifest(
-            1, self._cluster_id, capture.position, previous, last, size, image_digest(read, size), self._members
+            1, self._cluster_id, capture.position, previous, last, size, image_digest(read, size), members
         )
         capture.publish(encode_manifest(manifest))
         return manifest
@@ -245,12 +271,19 @@ class Snapshots:
 
     def _appended(self, fetch: _Fetch, error: BaseException | None) -> None:
         fetch.busy = False
-        if error is not None:
+        if error is not None and out_of_space(error):
+            self._wait_for_space(fetch)
+        elif error is not None:
             self._on_failure(error)
         elif self._fetch is fetch and fetch.lost:
             self._fetch = None
         elif self._fetch is fetch:
             self._pull()
+
+    def _wait_for_space(self, fetch: _Fetch) -> None:
+        """Ask for the same piece again, later."""
+        log.error("the image cannot be stored: the disk is full; tried again in %d s; free some space", _SPACE_PAUSE_S)
+        fetch.asked_s = self._clock.monotonic_s() + _SPACE_PAUSE_S
 
     def on_gone(self, peer_id: str, message: Message) -> None:
         """The leader has a newer image; it will offer that."""
@@ -261,27 +294,31 @@ class Snapshots:
 
     def _check(self, fetch: _Fetch) -> None:
         fetch.busy = True
-        good: list[bool] = []
 
         def finish() -> None:
-            good.append(fetch.receiving.finish(fetch.manifest_bytes, fetch.manifest.image_digest))
+            if not fetch.good:
+                fetch.good = fetch.receiving.finish(fetch.manifest_bytes, fetch.manifest.image_digest)
 
         def prepare() -> None:
-            if good[0]:
+            if fetch.good:
                 for step in self._state.prepare_install():
                     step()
 
         def done(error: BaseException | None) -> None:
             fetch.busy = False
+            if error is not None and out_of_space(error):
+                self._wait_for_space(fetch)
+                return
             if error is not None:
                 self._on_failure(error)
                 return
             self._fetch = None
-            if good[0]:
+            if fetch.good:
                 self.ready = fetch.manifest_bytes
                 self._on_fetched(fetch.peer_id, fetch.manifest_bytes)
             else:
                 log.error("snapshot from %s does not match its digest; it is fetched again", fetch.peer_id)
+                self._send(fetch.peer_id, {"type": "image_damaged", "index": fetch.manifest.position.index})
                 self._send(fetch.peer_id, {"type": "installed", "index": 0})
 
         self._executor.submit([finish, prepare], done)
@@ -303,7 +340,7 @@ class Snapshots:
 
 class _Fetch:
     """A transfer under way. `busy` while a piece is written or the whole is checked; `lost` when the connection broke
-    meanwhile."""
+    meanwhile; `good` when the whole was checked."""
 
     def __init__(self, peer_id: str, manifest: Manifest, manifest_bytes: bytes, receiving: Receiving) -> None:
         self.peer_id = peer_id
@@ -312,4 +349,5 @@ class _Fetch:
         self.receiving = receiving
         self.busy = False
         self.lost = False
+        self.good = False
         self.asked_s = 0.0

@@ -16,31 +16,35 @@ import lmdb
 import msgspec
 
 from cluster.applier import ApplyEntry
-from cluster.core import Core, CoreOptions
-from cluster.fatal import stop_at_once, way_out
-from cluster.host import Host
+from cluster.core import Core
+from cluster.fatal import state_is_damaged, stop_at_once, way_out
+from cluster.host import CoreOptions, Host
 from cluster.identity import (
     CleanMark,
     DataDirectory,
     Identity,
     StartError,
     boot_id,
+    check_cluster,
     check_identity,
     file_system_id,
     state_is_valid,
     with_run,
 )
+from cluster.identity_file import IdentityFile
 from cluster.journal import Journal, JournalError, JournalOptions
-from cluster.lmdb_state import LmdbState
+from cluster.lmdb_state import LmdbState, peek_founded
+from cluster.members import Configuration, as_started, read_configuration
 from cluster.node_replica import NodeReplica
-from cluster.peers import Peers
-from cluster.ports import Executor
+from cluster.peers import REMOVED, Peers, removed_reason
 from cluster.real.clock import SystemClock
 from cluster.real.disk import DirectoryDisk
 from cluster.real.executor import ThreadExecutor
 from cluster.real.kernel_sync import KernelWriter, open_kernel_writer
 from cluster.real.loop import AsyncioLoop
 from cluster.real.network import TcpNetwork
+from cluster.real.space import SpaceWatch
+from cluster.resync import delete_everything
 from cluster.settings import ReplicaOptions
 from cluster.snapshots import decode_manifest
 from cluster.state import may_stay
@@ -49,7 +53,7 @@ log = logging.getLogger("hive.cluster")
 
 _RETIRE_AFTER_S = 2.0
 
-__all__ = ["StartError", "open_replica"]
+__all__ = ["Opened", "StartError", "open_data", "open_replica"]
 
 
 def cluster_id_of(options: ReplicaOptions) -> str:
@@ -62,7 +66,7 @@ def cluster_id_of(options: ReplicaOptions) -> str:
 
 
 @dataclass(slots=True)
-class _Opened:
+class Opened:
     """What is on disk, open."""
 
     directory: DataDirectory
@@ -70,9 +74,10 @@ class _Opened:
     disk: DirectoryDisk
     journal: Journal
     state: LmdbState
+    members: Configuration
 
 
-def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
+def open_data(options: ReplicaOptions, clock: SystemClock) -> Opened:
     """Open the data directory, making it if it is new. Blocks. Raises StartError."""
     directory = DataDirectory(options.data_dir)
     undo = ExitStack()
@@ -88,43 +93,76 @@ def _open_data(options: ReplicaOptions, clock: SystemClock) -> _Opened:
         except (msgspec.DecodeError, ValueError) as error:
             raise StartError(
                 f"cannot use data directory {options.data_dir}: what it holds is unreadable ({error}); bring it back "
-                "from a copy, or rebuild this node from its peers under a new id"
+                "from a copy, or run hive resync to rebuild this node from the others"
             ) from error
         undo.pop_all()
     return opened
 
 
-def _open_parts(options: ReplicaOptions, directory: DataDirectory, clock: SystemClock, undo: ExitStack) -> _Opened:
+def _open_parts(options: ReplicaOptions, directory: DataDirectory, clock: SystemClock, undo: ExitStack) -> Opened:
     """Identity, journal, state, in this order; `undo` learns how to let go of each."""
     identity = directory.load()
     if identity is None:
+        joins = options.join_cluster_id is not None
         identity = Identity(
             node_id=options.node_id,
-            cluster_id=cluster_id_of(options),
+            cluster_id=options.join_cluster_id or cluster_id_of(options),
+            joined=dict(options.members) if joins else None,
             journal_id=secrets.token_hex(16),
             boot_id=boot_id(),
             file_system_id=file_system_id(directory.path),
         )
         # BEFORE THE JOURNAL: a first start that dies half-way must know its own beginnings when it comes back.
         directory.save(identity)
-    expected = cluster_id_of(options) if len(options.members) > 1 else None
-    check_identity(identity, node_id=options.node_id, cluster_id=expected)
+    check_identity(identity, node_id=options.node_id)
+    _check_members(options, identity)
+    if identity.removed:
+        raise StartError(removed_reason(identity.node_id))
+    if identity.rebuilding and identity.generation is None:
+        delete_everything(directory.path)  # as `hive resync` does, which may have been cut short
     disk = _log_disk(options, new=identity.generation is None)
     undo.callback(disk.close)
     journal = _open_journal(options, identity, clock, disk)
     state = _open_state(options, directory, identity, journal)
     undo.callback(state.env.close)
+    members = _members_of(options, identity, state)
     # The missing part would be looked for at the wrong end of the log.
     if state.position.index + 1 < journal.first_index:
         raise StartError(
             f"the log of data directory {options.data_dir} begins at entry {journal.first_index}, and the snapshot "
-            "before it is missing; bring snapshots/ back, or rebuild this node from its peers under a new id"
+            "before it is missing; bring snapshots/ back, or run hive resync to rebuild this node from its peers"
         )
     identity = replace(with_run(identity, directory), generation=state.generation)
     # BEFORE THE FIRST WRITE: what is written from here on is not what a clean mark vouches for.
     directory.save(identity)
     state.delete_strays()
-    return _Opened(directory, identity, disk, journal, state)
+    return Opened(directory, identity, disk, journal, state, members)
+
+
+def _members_of(options: ReplicaOptions, identity: Identity, state: LmdbState) -> Configuration:
+    """Who the members are: as the state says, as this node was told when it joined, or as it is started."""
+    started = as_started(identity.joined or options.members, identity.node_id if identity.joined else None)
+    with state.view() as view:
+        members = read_configuration(view, started)
+    if not members.founded and identity.joined is None and len(options.members) > 1:
+        check_cluster(identity, cluster_id_of(options))
+    if identity.node_id in members.removed:
+        raise StartError(removed_reason(identity.node_id))
+    if len(members.members) > 1 and not options.cluster_secret:
+        raise StartError(
+            f"node {identity.node_id} is one of {len(members.members)} members, and they prove to each other who they "
+            "are: give --cluster-secret-file, the same on all of them"
+        )
+    return members
+
+
+def _check_members(options: ReplicaOptions, identity: Identity) -> None:
+    """Raise StartError when the members given make another cluster, before anything is touched. Once the state knows
+    its members, it no longer matters who is given."""
+    if identity.joined is not None or len(options.members) == 1 or identity.cluster_id == cluster_id_of(options):
+        return
+    if identity.generation is None or not peek_founded(options.data_dir, identity.generation):
+        check_cluster(identity, cluster_id_of(options))
 
 
 def _log_disk(options: ReplicaOptions, *, new: bool) -> DirectoryDisk:
@@ -191,7 +229,8 @@ async def open_replica(
     clock = SystemClock()
     network = TcpNetwork(options.node_id, options.members, options.cluster_secret, options.timings, options.limits)
     try:
-        if len(options.members) > 1:
+        # Alone too: others may join, if they can prove that they are meant to.
+        if options.cluster_secret:
             await network.listen(options.peer_address)
     except OSError as error:
         raise StartError(
@@ -199,7 +238,7 @@ async def open_replica(
             "or give another --peer"
         ) from error
     try:
-        opened = await loop.run_in_executor(None, _open_data, options, clock)
+        opened = await loop.run_in_executor(None, open_data, options, clock)
     except BaseException:
         network.close()
         raise
@@ -210,7 +249,7 @@ def _assemble(
     options: ReplicaOptions,
     machine: ApplyEntry,
     on_fatal: Callable[[BaseException], None],
-    opened: _Opened,
+    opened: Opened,
     clock: SystemClock,
     network: TcpNetwork,
 ) -> NodeReplica:
@@ -219,42 +258,67 @@ def _assemble(
     threads = (ThreadExecutor(loop, "hive-log"), ThreadExecutor(loop, "hive-snapshot"))
     writer = open_kernel_writer(loop, opened.disk)
     host = Host(network, clock, AsyncioLoop(loop), *threads, journal_writer=writer)
-    records = _IdentityFile(opened.directory, identity, host.snapshot_executor, on_fatal)
+    records = IdentityFile(opened.directory, identity, host.snapshot_executor, on_fatal)
     run = secrets.randbits(63)
     peers = Peers(
         node_id=options.node_id,
         cluster_id=identity.cluster_id,
         journal_id=bytes.fromhex(identity.journal_id),
-        members=options.members,
+        members=opened.members.addresses(),
         http_address=options.http_address,
         version=options.version,
-        fresh=journal.last_index <= 1,
+        fresh=journal.last_index <= 1 and identity.joined is None,
         journal_ids={peer: bytes.fromhex(value) for peer, value in identity.journal_ids.items()},
         remember=records.remember_journals,
+        held_at_least=identity.held_at_least,
+        may_be_joined=bool(options.cluster_secret),
+        rebuilding=identity.rebuilding,
     )
+
+    def ended(error: BaseException) -> None:
+        if state_is_damaged(error):
+            records.condemn()
+        if isinstance(error, StartError) and str(error).startswith(REMOVED):
+            records.remember_removed()
+        on_fatal(error)
 
     def installed() -> None:
         records.remember_generation(state.generation, lambda: journal.durable_index >= state.position.index)
         loop.call_later(_RETIRE_AFTER_S, lambda: host.snapshot_executor.submit([state.retire], records.done))
 
     replica = NodeReplica(
-        run_id=f"{run:016x}", version=options.version, peers=peers, on_installed=installed, on_fatal=on_fatal
+        run_id=f"{run:016x}",
+        version=options.version,
+        peers=peers,
+        on_installed=installed,
+        on_fatal=ended,
+        on_state_differs=records.remember_differs,
+        on_rebuilt=records.remember_rebuilt,
     )
     core_options = CoreOptions(
         options.node_id,
-        tuple(sorted(options.members)),
+        identity.joined or options.members,
         identity.cluster_id,
         run,
         options.timings,
         options.limits,
         secrets.randbits(63),
+        joins=identity.joined is not None,
+        rebuilding=identity.rebuilding,
+        state_differs=identity.state_differs,
     )
     core = Core(core_options, journal=journal, state=state, machine=machine, peers=peers, host=host, owner=replica)
     # Two steps: what the threads have finished is heard on the loop before anything else is written.
     replica.bind(core, [partial(_end, loop, threads, writer), partial(_finish, opened, records, core)])
     core.start()
+    _measure_space(options, loop, core)
     _sync_state_now_and_then(loop, options.timings.state_sync_ms / 1000, state, host, core, records)
     return replica
+
+
+def _measure_space(options: ReplicaOptions, loop: asyncio.AbstractEventLoop, core: Core) -> None:
+    if options.limits.min_free_bytes:
+        SpaceWatch(loop, options.data_dir, core.integrity.free_space.measured, lambda: core.stopped).begin()
 
 
 def _end(
@@ -266,7 +330,7 @@ def _end(
         loop.call_soon_threadsafe(writer.close)
 
 
-def _finish(opened: _Opened, records: _IdentityFile, core: Core) -> None:
+def _finish(opened: Opened, records: IdentityFile, core: Core) -> None:
     """Everything to disk, then the mark that says so, then let go. Blocks."""
     try:
         # A fault vouches for nothing.
@@ -278,7 +342,7 @@ def _finish(opened: _Opened, records: _IdentityFile, core: Core) -> None:
         opened.directory.unlock()
 
 
-def _mark_clean(opened: _Opened, records: _IdentityFile) -> None:
+def _mark_clean(opened: Opened, records: IdentityFile) -> None:
     opened.journal.sync_blocking()
     position, generation = opened.state.position, opened.state.generation
     records.sync_or_condemn(opened.state)
@@ -295,7 +359,7 @@ def _sync_state_now_and_then(
     state: LmdbState,
     host: Host,
     core: Core,
-    records: _IdentityFile,
+    records: IdentityFile,
 ) -> None:
     """Write the state back from time to time, so that the kernel never has much to write at once."""
 
@@ -305,64 +369,3 @@ def _sync_state_now_and_then(
             loop.call_later(period_s, again)
 
     loop.call_later(period_s, again)
-
-
-class _IdentityFile:
-    """node.json of a running node: changed rarely, never on the core's thread."""
-
-    def __init__(
-        self,
-        directory: DataDirectory,
-        identity: Identity,
-        executor: Executor,
-        on_fatal: Callable[[BaseException], None],
-    ) -> None:
-        self.identity = identity
-        self._directory = directory
-        self._executor = executor
-        self._on_fatal = on_fatal
-        self._condemned = False
-
-    def remember_journals(self, journal_ids: dict[str, bytes]) -> None:
-        """A member was met for the first time."""
-        self.identity = replace(
-            self.identity, journal_ids={peer: journal.hex() for peer, journal in sorted(journal_ids.items())}
-        )
-        self._save()
-
-    def remember_generation(self, generation: int, log_is_durable: Callable[[], bool]) -> None:
-        """The state was replaced by an image. NODE.JSON ONLY AFTER THE LOG'S RESET IS DURABLE: until then a restart
-        must find the old pair."""
-        loop = asyncio.get_running_loop()
-
-        def when_durable() -> None:
-            if log_is_durable():
-                self.identity = replace(self.identity, generation=generation)
-                self._save()
-            else:
-                loop.call_later(0.01, when_durable)
-
-        when_durable()
-
-    def sync_or_condemn(self, state: LmdbState) -> None:
-        """Write the state to disk (executor step). An error of it condemns the generation: the kernel may have dropped
-        pages that it could not write, so that this boot is no reason to trust them any more. The log is the truth."""
-        try:
-            state.sync()
-        except lmdb.Error:
-            self._condemned = True
-            self.store(self.identity)
-            raise
-
-    def store(self, identity: Identity) -> None:
-        """Make it node.json (executor step). What was condemned stays so, whatever was still to be remembered."""
-        if self._condemned:
-            identity = replace(identity, boot_id="condemned", clean=None)
-        self._directory.save(identity)
-
-    def _save(self) -> None:
-        self._executor.submit([partial(self.store, self.identity)], self.done)
-
-    def done(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._on_fatal(error)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from cluster.range_digest import RangeDigest
 from cluster.replica import View
 
 
@@ -75,6 +76,9 @@ class Capture(Protocol):
     def publish(self, manifest: bytes) -> None:
         """Executor step, after the image: store the manifest, durably and atomically. The image counts from now."""
 
+    def abandon(self) -> None:
+        """Executor step: delete what was written, since it will not be complete."""
+
     def close(self) -> None:
         """Let go of the view it was taken from."""
 
@@ -104,6 +108,9 @@ class State(Protocol):
 
     def begin(self) -> StateTransaction:
         """Begin to apply; one at a time."""
+
+    def range_reader(self, start: bytes) -> Callable[[], RangeDigest]:
+        """An executor step that digests the items from `start` on as they are now (`range_digest`)."""
 
     def size_bytes(self) -> int:
         """About how large the state is."""

@@ -27,6 +27,10 @@ class Elections(Protocol):
     def leader_heard(self, peer_id: str) -> None: ...
     def refuse_vote_request(self, message: Message) -> bool: ...
     def may_vote(self) -> bool: ...
+    @property
+    def is_voter(self) -> bool: ...
+    @property
+    def leader_missed(self) -> bool: ...
 
 
 class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyped
@@ -40,6 +44,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self._engine: Engine | None = None
         self._elections: Elections | None = None
         self.connected: set[str] = set()
+        self.uncounted: set[str] = set()
         self.installing: set[str] = set()
         self._append_number: dict[str, int] = {}
         self._answering: int | None = None
@@ -96,6 +101,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         self._transfer_campaign = on
 
     def _send_append(self, peer: str, message: Message) -> bool:
+        """Nobody hears of a commit before this leader's own disk has it: with only one voter the engine commits at
+        once, and a learner would apply what a loss of power takes back."""
         if peer in self.installing:
             return False
         if "serialized" in message:
@@ -111,6 +118,7 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         number = self._append_number.get(peer, 0) + 1
         self._append_number[peer] = number
         message["n"] = number
+        message["commit_index"] = min(message["commit_index"], self._journal.durable_index)
         entries = message["entries"]
         if type(entries) is not list:
             message["entries"] = list(entries)
@@ -192,7 +200,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         elif kind == "response_vote":
             self._receive_vote(peer, message)
         elif kind == "timeout_now":
-            self._onMessageReceived(member_node(peer), message)
+            if self._elections is not None and self._elections.is_voter and self._elections.may_vote():
+                self._onMessageReceived(member_node(peer), message)
         else:
             raise ProtocolViolationError(f"message of type {kind!r}")
 
@@ -220,7 +229,10 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
         engine = self._require_engine()
         if message["term"] != engine.term or not engine.leading:
             return  # H5: an acknowledgement of another leadership says nothing about this one
-        engine.credit_contact(peer)
+        if not engine.counts(peer):
+            return  # it was removed, or this node does not know of it yet
+        if peer not in self.uncounted:
+            engine.credit_contact(peer)
         self._held_acks.append((peer, message))
         self._deliver_held_acks()
 
@@ -234,12 +246,16 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             if peer in blocked or (message["success"] and message["next_node_idx"] - 1 > durable):
                 blocked.add(peer)
                 kept.append((peer, message))
-            elif message["term"] == engine.term:
+            elif message["term"] == engine.term and engine.counts(peer):
                 self._deliver_ack(engine, peer, message)
         self._held_acks = kept
 
     def _deliver_ack(self, engine: Engine, peer: str, message: Message) -> None:
         before = engine.next_index(peer)
+        if peer in self.uncounted and message["success"]:
+            # It is being rebuilt, and is no copy of anything yet; but it wants what follows.
+            engine.set_next_index(peer, max(before, message["next_node_idx"]))
+            return
         number = message["n"] or 0
         if message["reset"]:
             if number <= self._reset_floor.get(peer, -1):
@@ -259,8 +275,8 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
 
     def _receive_vote(self, peer: str, message: Message) -> None:
         vote = (message["term"], peer)
-        if vote in self._votes:
-            return  # H19
+        if vote in self._votes or not self._require_engine().is_voter(peer):
+            return  # H19; and whoever has no vote
         if message["term"] == self._require_engine().term:
             self._votes = {v for v in self._votes if v[0] == message["term"]} | {vote}
         self._onMessageReceived(member_node(peer), message)
@@ -276,6 +292,13 @@ class GuardedTransport(Transport):  # type: ignore[misc]  # the package is untyp
             self._onMessageReceived(member_node(peer), message)
         finally:
             self._installed_index = None
+
+    def follow_term(self, peer: str, term: int) -> None:
+        """Who misses a leader takes over the term of whom it asks for a vote: with the longer log and an older term it
+        would be refused for ever, and with one node down there may be nobody else to lead."""
+        elections = self._elections
+        if elections is not None and elections.leader_missed and not self._require_engine().leading:
+            self.newer_term(peer, term)
 
     def newer_term(self, peer: str, term: int) -> None:
         """Somebody has a newer term: take it over, and step down (a vote request that cannot be granted)."""

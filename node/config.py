@@ -5,17 +5,28 @@ What is given later in this list goes before what is given earlier: default, TOM
 
 from __future__ import annotations
 
-import ipaddress
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cluster.settings import Limits, ReplicaOptions, SettingsError, Timings
+from node.address import Address, check_reachable
 from node.duties.settings import DutySettings
+from node.join import Joined, Joining
+from node.setting_values import (
+    choice,
+    read_address,
+    read_boolean,
+    read_members,
+    read_node_id,
+    read_nodes,
+    read_optional_address,
+    read_text,
+    whole,
+)
 from node.version import VERSION
-from statemachine import names
 
 SECRET_BYTES_MIN = 16
 SECRET_BYTES_MAX = 4_096
@@ -23,108 +34,12 @@ DURATION_MS_MAX = 3_600_000
 BYTES_MAX = 1 << 46
 
 
-class Address(NamedTuple):
-    """A host and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
 class HelpRequested(Exception):  # noqa: N818 - not an error: the text is what was asked for
     """`--help` or `--version` was given; the text is the answer."""
 
 
-# --- how values are read ----------------------------------------------------------------------------------------------
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("must be a text")  # noqa: TRY004 - every reader says what is wrong by ValueError
-    return value
-
-
-def _node_id(value: Any) -> str:
-    text = _text(value)
-    if wrong := names.check_id(text):
-        raise ValueError(wrong)
-    return text
-
-
-def _address(value: Any) -> Address:
-    host, colon, port = _text(value).rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65_535:
-        raise ValueError("must be host:port, such as 127.0.0.1:7400")
-    return Address(host, int(port))
-
-
-def _optional_address(value: Any) -> Address | None:
-    return _address(value) if value else None
-
-
-def _members(value: Any) -> dict[str, str]:
-    """`n1=host:port,n2=…`, or a table of them in TOML."""
-    if isinstance(value, dict):
-        pairs = [(str(name), str(address)) for name, address in value.items()]
-    else:
-        parts = [part.strip() for part in _text(value).split(",") if part.strip()]
-        pairs = [(name.strip(), address.strip()) for name, _, address in (part.partition("=") for part in parts)]
-    members: dict[str, str] = {}
-    for name, address in pairs:
-        if wrong := names.check_id(name):
-            raise ValueError(f"member {name!r} {wrong}; write n1=host:port,n2=host:port")
-        if name in members:
-            raise ValueError(f"names {name!r} twice")
-        members[name] = str(_address(address))
-    if len(set(members.values())) < len(members):
-        raise ValueError("gives two members the same address")
-    return members
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-    if not isinstance(value, str) or value.lower() not in words:
-        raise ValueError("must be true or false")
-    return words[value.lower()]
-
-
-def _whole(minimum: int, maximum: int) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        text = str(value)
-        if isinstance(value, bool) or not (text.isascii() and text.isdecimal()) or not minimum <= int(text) <= maximum:
-            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-        return int(text)
-
-    return read
-
-
-def _choice(*words: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in words:
-            raise ValueError(f"must be one of {', '.join(words)}")
-        return str(value)
-
-    return read
-
-
-_milliseconds = _whole(1, DURATION_MS_MAX)
-_bytes = _whole(1 << 20, BYTES_MAX)
+_milliseconds = whole(1, DURATION_MS_MAX)
+_bytes = whole(1 << 20, BYTES_MAX)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -152,31 +67,36 @@ class Setting:
         return "HIVE_" + self.name.upper()
 
 
+_PEER = Address("127.0.0.1", 7401)
 _TIMINGS = Timings()
 _LIMITS = Limits()
 _DUTIES = DutySettings()
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("config", _text, "", "TOML file with settings under these names", metavar="FILE"),
-    Setting("node_id", _node_id, "n1", "name of this node, the same at every start", metavar="ID"),
-    Setting("data_dir", _text, "hive-data", "directory of this node's data; made if it is absent", metavar="DIR"),
-    Setting("http", _address, "127.0.0.1:7400", "where to serve the API", metavar="HOST:PORT"),
-    Setting("peer", _optional_address, "", "where to listen for other nodes; its own entry in members if not given",
+    Setting("config", read_text, "", "TOML file with settings under these names", metavar="FILE"),
+    Setting("node_id", read_node_id, "n1", "name of this node, the same at every start", metavar="ID"),
+    Setting("data_dir", read_text, "hive-data", "directory of this node's data; made if it is absent", metavar="DIR"),
+    Setting("http", read_address, "127.0.0.1:7400", "where to serve the API", metavar="HOST:PORT"),
+    Setting("peer", read_optional_address, "", "where to listen for other nodes; its own entry in members if not given",
             metavar="HOST:PORT"),
-    Setting("advertise_http", _optional_address, "", "HTTP address told to clients, if it differs from http",
+    Setting("advertise_http", read_optional_address, "", "HTTP address told to clients, if it differs from http",
             metavar="HOST:PORT"),
-    Setting("members", _members, "", "all nodes, this one too: n1=host:port,n2=…; none: a cluster of one",
+    Setting("advertise_peer", read_optional_address, "", "with --join: peer address told to others, if it differs",
+            metavar="HOST:PORT"),
+    Setting("members", read_members, "", "all nodes, this one too: n1=host:port,n2=…; none: a cluster of one",
             metavar="LIST"),
-    Setting("cluster_secret_file", _text, "", "file with the secret the nodes share; needed with several members",
+    Setting("join", read_nodes, "", "instead of members: any node of the cluster to come to, as http://10.0.0.1:7400; "
+            "not asked once this node has its data", metavar="URL"),
+    Setting("cluster_secret_file", read_text, "", "file with the secret the nodes share; one node alone needs none",
             metavar="FILE"),
-    Setting("auto_create_projects", _boolean, "true", "whether a write makes the project it names", metavar="BOOL"),
-    Setting("http_workers", _whole(0, 64), "0", "processes beside the node that serve reads; only 0 is built so far",
+    Setting("auto_create_projects", read_boolean, "true", "whether a write makes the project it names", metavar="BOOL"),
+    Setting("http_workers", whole(0, 64), "0", "processes beside the node that serve reads; only 0 is built so far",
             metavar="N"),
     Setting("shutdown_timeout_ms", _milliseconds, "10000", "how long requests under way may take at shutdown",
             metavar="MS"),
-    Setting("log_level", _choice("debug", "info", "warning", "error"), "info", "debug, info, warning or error",
+    Setting("log_level", choice("debug", "info", "warning", "error"), "info", "debug, info, warning or error",
             "logs", "LEVEL"),
-    Setting("log_format", _choice("text", "json"), "text", "text (key=value) or json", "logs", "FORMAT"),
+    Setting("log_format", choice("text", "json"), "text", "text (key=value) or json", "logs", "FORMAT"),
     Setting("heartbeat_ms", _milliseconds, str(_TIMINGS.heartbeat_ms), "between two heartbeats of the leader",
             "timings", "MS"),
     Setting("election_timeout_min_ms", _milliseconds, str(_TIMINGS.election_timeout_min_ms),
@@ -195,11 +115,17 @@ SETTINGS: tuple[Setting, ...] = (
             "timings", "MS"),
     Setting("clock_skew_max_ms", _milliseconds, str(_TIMINGS.clock_skew_max_ms),
             "a node whose clock is farther from the others' does not lead", "timings", "MS"),
+    Setting("state_check_ms", _milliseconds, str(_TIMINGS.state_check_ms),
+            "between two comparisons of a piece of the nodes' states", "timings", "MS"),
     Setting("state_sync_ms", _milliseconds, str(_TIMINGS.state_sync_ms), "between two syncs of the state", "timings",
             "MS"),
+    Setting("promote_stable_ms", _milliseconds, str(_TIMINGS.promote_stable_ms),
+            "a new node that kept up for so long gets its vote", "timings", "MS"),
+    Setting("promote_lag_entries_max", whole(1, 1_000_000), str(_LIMITS.promote_lag_entries_max),
+            "to be behind by fewer entries counts as keeping up", "timings", "N"),
     Setting("agent_heartbeat_ms", _milliseconds, str(_DUTIES.heartbeat_interval_ms),
             "between two heartbeats of an agent; grows with the fleet", "duties", "MS"),
-    Setting("agent_heartbeats_missed_max", _whole(1, 1_000), str(_DUTIES.heartbeats_missed_max),
+    Setting("agent_heartbeats_missed_max", whole(1, 1_000), str(_DUTIES.heartbeats_missed_max),
             "an agent that missed so many is offline", "duties", "N"),
     Setting("offer_timeout_ms", _milliseconds, str(_DUTIES.offer_timeout_ms),
             "an offer that is not accepted within it goes to another agent", "duties", "MS"),
@@ -209,6 +135,8 @@ SETTINGS: tuple[Setting, ...] = (
             "storage", "BYTES"),
     Setting("snapshot_log_bytes", _bytes, str(_LIMITS.snapshot_log_bytes), "log after which a snapshot is taken",
             "storage", "BYTES"),
+    Setting("min_free_bytes", whole(0, BYTES_MAX), str(_LIMITS.min_free_bytes),
+            "free disk space of any node below which the cluster is read-only; 0: never", "storage", "BYTES"),
     Setting("state_map_bytes", _bytes, str(_LIMITS.state_map_bytes), "largest size of the state", "storage", "BYTES"),
 )  # fmt: skip
 """Every setting there is."""
@@ -239,18 +167,19 @@ class Settings:
         bind: Address = self.values["http"]
         return bind
 
-    def replica_options(self) -> ReplicaOptions:
-        """What the replica is started with. Raises SettingsError."""
+    def replica_options(self, joined: Joined | None = None) -> ReplicaOptions:
+        """What the replica is started with; `joined`: what the cluster said that it comes to. Raises SettingsError."""
         values = self.values
         node_id: str = values["node_id"]
-        peer: Address = values["peer"] or Address("127.0.0.1", 7401)
-        members: dict[str, str] = values["members"] or {node_id: str(peer)}
+        peer = str(values["peer"] or _PEER)
+        members: Mapping[str, str] = values["members"] or {node_id: peer}
+        if joined is not None:
+            members = joined.members
         if node_id not in members:
             raise SettingsError(
                 f"members does not name this node, {node_id!r}: it has {', '.join(members)}; "
                 "add it, or give another --node-id"
             )
-        own = members[node_id]
         if len(members) > 1 and not self.cluster_secret:
             raise SettingsError(
                 f"cluster_secret_file is needed with {len(members)} members: make one file, copy it to all nodes, "
@@ -259,14 +188,44 @@ class Settings:
         return ReplicaOptions(
             node_id=node_id,
             data_dir=Path(values["data_dir"]),
-            peer_address=str(values["peer"]) if values["peer"] else own,
+            peer_address=str(values["peer"]) if values["peer"] else members[node_id],
             http_address=str(values["advertise_http"] or values["http"]),
             members=members,
             cluster_secret=self.cluster_secret,
             version=VERSION,
             timings=Timings(**{name: values[name] for name in Timings.__dataclass_fields__ if name in values}),
             limits=Limits(**{name: values[name] for name in Limits.__dataclass_fields__ if name in values}),
+            join_cluster_id=None if joined is None else joined.cluster_id,
         )
+
+    def has_data(self) -> bool:
+        """Whether the data directory says already who this node is, and of which cluster."""
+        return Path(self.values["data_dir"], "node.json").exists()
+
+    def joining(self) -> Joining | None:
+        """What is told the cluster that this node is to join; None without --join. Raises SettingsError."""
+        values = self.values
+        if not values["join"]:
+            return None
+        if values["members"]:
+            raise SettingsError(
+                "members and join exclude each other: give --members to found a cluster, --join to come to one"
+            )
+        if not self.cluster_secret:
+            raise SettingsError("cluster_secret_file is needed with --join: give the file of the cluster's nodes")
+        addresses = {
+            "peer": values["advertise_peer"] or values["peer"] or _PEER,
+            "http": values["advertise_http"] or values["http"],
+        }
+        for name, address in addresses.items():
+            try:
+                check_reachable(str(address))
+            except ValueError as error:
+                raise SettingsError(
+                    f"{name} {address} {error}; with --join, --advertise-{name} tells the cluster another one"
+                ) from None
+        told = {f"{name}_address": str(address) for name, address in addresses.items()}
+        return Joining(values["join"], values["node_id"], secret=self.cluster_secret, **told)
 
     def duty_settings(self) -> DutySettings:
         """What the leader's duties are started with."""
@@ -300,6 +259,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     if values["http_workers"]:
         raise SettingsError("http_workers must be 0: worker processes are not built yet; leave it out")
     settings = Settings(values, _secret(values["cluster_secret_file"]), _warnings(values))
+    settings.joining()
     settings.replica_options()
     return settings
 

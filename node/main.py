@@ -24,6 +24,7 @@ from node.config import HelpRequested, Settings
 from node.duties.clock import LoopClock
 from node.duties.duties import Duties
 from node.http.server import bind
+from node.join import Joined, join
 from node.metrics import NodeMetrics
 from node.version import VERSION
 from statemachine import machine
@@ -80,7 +81,11 @@ async def serve(settings: Settings) -> None:
             f"cannot serve on {address}: {error.strerror}; stop what uses it, or give another --http"
         ) from error
     try:
-        replica = await open_replica(settings.replica_options(), machine.apply)
+        joined = await _join(settings, stopping)
+        if stopping.is_set():
+            listener.close()
+            return
+        replica = await open_replica(settings.replica_options(joined), machine.apply)
     except BaseException:
         listener.close()
         raise
@@ -106,6 +111,20 @@ async def serve(settings: Settings) -> None:
         await server.stop(settings.shutdown_timeout_ms / 1_000)
         await replica.close()
         log.info("stopped", extra={"node": replica.node_id})
+
+
+async def _join(settings: Settings, stopping: asyncio.Event) -> Joined | None:
+    """Come into the cluster named by --join, unless this node's data says already who it is. Raises StartError."""
+    joining = settings.joining()
+    if joining is None or settings.has_data():
+        return None
+    work, stop = asyncio.ensure_future(join(joining)), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else None
+    finally:
+        work.cancel()
+        stop.cancel()
 
 
 def _on_signals() -> asyncio.Event:

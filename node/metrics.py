@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cluster.replica import Replica, View
+from cluster.replica import Metrics, Replica, View
 from node.api.traffic import BUCKETS_S, Traffic
 from statemachine import counters, machine, projects
 
@@ -107,6 +107,20 @@ class NodeMetrics(Collector):
         trips = [((peer,), seconds) for peer, seconds in sorted(metrics.peer_round_trip_s.items())]
         yield _gauge("hive_network_peer_round_trip_seconds", "Last round trip to a peer.", trips, ["peer"])
         yield _gauge("hive_alarms", "Alarms of this node.", [((), len(status.alarms))])
+        yield from self._integrity(metrics, status.alarms)
+
+    @staticmethod
+    def _integrity(metrics: Metrics, alarms: Sequence[str]) -> Iterator[Metric]:
+        for name, what in (
+            ("state_differs", "1 if this node's state is not the others': it is out of service."),
+            ("states_disagree", "1 if states differ and no majority says which is right."),
+            ("read_only", "1 if the cluster takes nothing that grows: a node is short of disk space."),
+            ("rebuilding", "1 while this node is rebuilt from the others."),
+        ):
+            yield _gauge(f"hive_{name}", what, [((), int(name in alarms))])
+        yield _counter("hive_state_checks", "Pieces of the state that were compared.", [((), metrics.state_checks)])
+        if metrics.disk_free_bytes is not None:
+            yield _gauge("hive_disk_free_bytes", "Free space where the data is.", [((), metrics.disk_free_bytes)])
 
     def _disk(self) -> Iterator[Metric]:
         for name, what, durations in (

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from ops import agent, cluster, dev, node, session, status, task, watch
+from ops import agent, cluster, dev, member, node, recover, resync, session, status, task, watch
 from ops.bench import command as bench_command
 from ops.connection import EndpointsOption, Globals, ProjectOption, TimeoutOption
 from ops.demo import command as demo_command
@@ -43,6 +43,9 @@ dev.add_to(app)
 demo_command.add_to(app)
 status.add_to(app)
 cluster.add_to(app)
+member.add_to(app)
+resync.add_to(app)
+recover.add_to(app)
 watch.add_to(app)
 app.add_typer(task.app, name="task")
 app.add_typer(agent.app, name="agent")

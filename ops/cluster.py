@@ -1,4 +1,4 @@
-"""`hive members`, `hive transfer-leadership`, `hive snapshot`: the cluster as a whole."""
+"""`hive transfer-leadership`, `hive snapshot`: the cluster as a whole. Its members: `ops/member.py`."""
 
 from __future__ import annotations
 
@@ -8,31 +8,11 @@ import typer
 
 from ops.connection import Hive, connected
 
-COLUMNS = {
-    "NODE": "node_id",
-    "ROLE": "role",
-    "VOTER": "voter",
-    "CONNECTED": "connected",
-    "PEER ADDRESS": "peer_address",
-    "HTTP ADDRESS": "http_address",
-    "MATCH INDEX": "match_index",
-    "LAG": "lag_entries",
-    "LAST CONTACT MS": "last_contact_ms",
-    "VERSION": "version",
-}
-
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
-    app.command("members")(members)
     app.command("transfer-leadership")(transfer_leadership)
     app.command("snapshot")(snapshot)
-
-
-@connected
-async def members(hive: Hive) -> None:
-    """List the members as the asked node sees them."""
-    hive.show_all(await hive.client.cluster.members(), None, COLUMNS)
 
 
 @connected

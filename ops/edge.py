@@ -26,6 +26,9 @@ WAYS_OUT = {
     "not_found": "the list command shows what there is; a node that lags may not know it yet",
     "unknown_project": "a project comes into being with its first write; --project names another",
     "stale_attempt": "the task is held under another attempt; `hive task get` shows it",
+    "membership_busy": "one change at a time; try again in a moment",
+    "quorum_at_risk": "bring more nodes up first; `hive member list` shows who is connected",
+    "node_id_used": "give the node an id that was never used, and an empty --data-dir",
     "overloaded": "the cluster is at its limit; try again in a moment",
     "unexpected_reply": "is this the HTTP port of a Hive node (7400 by default)?",
 }

@@ -50,7 +50,8 @@ def plan_free_nodes(ports: Sequence[int]) -> list[NodePlan]:
 class LocalCluster:
     """Processes of one cluster. The same plans and directory again start the same cluster again.
 
-    Nodes write their logs to `<data_dir>/<node>.log`, or to pipes with `log_to_pipes`.
+    `plans` are of the nodes that found it and of those that `join` it later. Nodes write their logs to
+    `<data_dir>/<node>.log`, or to pipes with `log_to_pipes`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LocalCluster:
         options: Sequence[str] = (),
     ) -> None:
         self.plans = {plan.node_id: plan for plan in plans}
+        self._founders = tuple(plans)
         self.data_dir = data_dir
         self._options = list(options)
         self._log_to_pipes = log_to_pipes
@@ -76,29 +78,43 @@ class LocalCluster:
         self.data_dir.mkdir(parents=True, exist_ok=True)
         secret_path = make_secret(self.data_dir)
         for plan in self.plans.values():
-            log_path = None if self._log_to_pipes else self.data_dir / f"{plan.node_id}.log"
-            command = node_command(self._arguments(plan, secret_path))
-            stdout = subprocess.PIPE if self._log_to_pipes else None
-            self.nodes[plan.node_id] = ChildProcess(plan.node_id, command, log_path, stdout)
+            self._prepare(plan, self._founding(secret_path))
         await asyncio.gather(*(node.start() for node in self.nodes.values()))
 
-    def _arguments(self, plan: NodePlan, secret_path: Path) -> list[str]:
+    async def join(self, plan: NodePlan, endpoint: str | None = None) -> None:
+        """Start a further node, which asks `endpoint` (default: all) to let it in; returns at once."""
+        asked = endpoint or ",".join(self.endpoints)
+        self.plans[plan.node_id] = plan
+        self._prepare(plan, {"--join": asked, "--cluster-secret-file": str(make_secret(self.data_dir))})
+        await self.nodes[plan.node_id].start()
+
+    def forget(self, node_id: str) -> None:
+        """Leave out a node that was removed from the cluster and has ended."""
+        del self.plans[node_id], self.nodes[node_id]
+
+    def _founding(self, secret_path: Path) -> dict[str, str]:
+        """What the founders are told. One alone is told no members, but has the secret: others may join it."""
+        members = ",".join(f"{plan.node_id}={HOST}:{plan.peer_port}" for plan in self._founders)
+        alone = len(self._founders) == 1
+        return {"--cluster-secret-file": str(secret_path)} | ({} if alone else {"--members": members})
+
+    def _prepare(self, plan: NodePlan, cluster: dict[str, str]) -> None:
+        log_path = None if self._log_to_pipes else self.data_dir / f"{plan.node_id}.log"
         arguments = {
             "--node-id": plan.node_id,
             "--data-dir": str(self.data_dir / plan.node_id),
             "--http": f"{HOST}:{plan.http_port}",
             "--peer": f"{HOST}:{plan.peer_port}",
         }
-        if len(self.plans) > 1:
-            members = ",".join(f"{p.node_id}={HOST}:{p.peer_port}" for p in self.plans.values())
-            arguments |= {"--members": members, "--cluster-secret-file": str(secret_path)}
-        return [word for pair in arguments.items() for word in pair] + self._options
+        words = [word for pair in (arguments | cluster).items() for word in pair] + self._options
+        stdout = subprocess.PIPE if self._log_to_pipes else None
+        self.nodes[plan.node_id] = ChildProcess(plan.node_id, node_command(words), log_path, stdout)
 
     async def wait_ready(self, client: Client, limit_s: float = START_TIMEOUT_S) -> ClusterStatus:
         """The leader's status once every node is ready. Raises CommandError if a node gives up first."""
         try:
             async with asyncio.timeout(limit_s):
-                await asyncio.gather(*(self.wait_node_ready(client, node_id) for node_id in self.plans))
+                await asyncio.gather(*(self.wait_node_ready(client, node_id) for node_id in self.nodes))
                 return await self.wait_leader(client)
         except TimeoutError:
             logs = "" if self._log_to_pipes else f"; the logs are in {self.data_dir}"

@@ -93,6 +93,13 @@ def compact(state: Overlay, meta: Meta, kept_max: int) -> None:
         budget -= 1
 
 
+def drop_all(state: Overlay, meta: Meta) -> None:
+    """Drop every group at once."""
+    for key, _ in list(state.scan(_TABLE, end_of(_TABLE))):
+        state.delete(key)
+    meta.feed_groups = meta.feed_revisions = 0
+
+
 def read(reader: Reader, from_revision: int) -> Iterator[tuple[int, ChangeGroup]]:
     """Groups that cover `from_revision` and later, as (last revision, group), ascending.
 

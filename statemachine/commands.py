@@ -442,6 +442,60 @@ class RequeueAgentWork(Command, frozen=True):
     items: tuple[AgentBelieved, ...]
 
 
+# --- members of the cluster (90-99) -------------------------------------------------------------------------
+
+
+class Founder(msgspec.Struct, array_like=True, frozen=True):
+    """A member the cluster was started with: a voter from the beginning."""
+
+    node_id: str
+    peer_address: str
+
+
+class FoundMembers(Command, frozen=True):
+    """Leader: the start-up list becomes the membership. Only the first of these does anything."""
+
+    founders: tuple[Founder, ...]
+
+
+class AddMember(Command, frozen=True):
+    """A new member, which learns first. There with the same addresses: 200; `exists`, or `id_used` for ever."""
+
+    node_id: str
+    peer_address: str
+    http_address: str
+
+
+class PromoteMember(Command, frozen=True):
+    """A learner becomes a voter. A voter stays one: 200."""
+
+    node_id: str
+
+
+class RemoveMember(Command, frozen=True):
+    """A member goes, and its id is never used again: a voter in two steps, of which the leader makes the second.
+    Gone already: 200. The last voter stays: `quorum_at_risk`."""
+
+    node_id: str
+
+
+class UpdateMember(Command, frozen=True):
+    """Other addresses of a member; None leaves one as it is."""
+
+    node_id: str
+    peer_address: str | None = None
+    http_address: str | None = None
+
+
+class PinJournal(Command, frozen=True):
+    """Leader: the member was met with this journal (16 bytes). It is refused with any other from now on:
+    `conflict`."""
+
+    node_id: str
+    journal_id: bytes
+    http_address: str
+
+
 COMMANDS: dict[int, type[Command]] = {
     1: CreateProject,
     10: CreateSession,
@@ -473,6 +527,12 @@ COMMANDS: dict[int, type[Command]] = {
     82: DeleteAgent,
     83: SetAgentLiveness,
     84: RequeueAgentWork,
+    90: FoundMembers,
+    91: AddMember,
+    92: PromoteMember,
+    93: RemoveMember,
+    94: UpdateMember,
+    95: PinJournal,
 }
 
 NUMBERS: dict[type[Command], int] = {kind: number for number, kind in COMMANDS.items()}
@@ -480,8 +540,12 @@ NUMBERS: dict[type[Command], int] = {kind: number for number, kind in COMMANDS.i
 CLUSTER_SCOPED = frozenset(
     {OfferTasks, WithdrawOffers, ExpireLeases, ExpireRuns, WakeTasks, ExpireTasks, DoWork}
     | {RegisterAgent, DrainAgent, DeleteAgent, SetAgentLiveness, RequeueAgentWork}
+    | {FoundMembers, AddMember, PromoteMember, RemoveMember, UpdateMember, PinJournal}
 )
 """Commands that live in no single project: they name the project of each item, or concern the cluster."""
+
+MEMBERSHIP = frozenset({FoundMembers, AddMember, PromoteMember, RemoveMember, UpdateMember, PinJournal})
+"""Commands that only the leader's own membership rules may put into the log, in an entry of their own."""
 
 PROJECT_CREATING = frozenset({CreateProject, CreateSession, AppendEvents, SubmitTasks})
 """Writes that may create their project on first use."""
@@ -492,6 +556,11 @@ ever."""
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {number: msgspec.msgpack.Decoder(kind) for number, kind in COMMANDS.items()}
+
+
+def is_membership(number: int) -> bool:
+    """Whether a command of that number changes the membership."""
+    return COMMANDS.get(number) in MEMBERSHIP
 
 
 def is_known(number: int, version: int) -> bool:

@@ -137,6 +137,8 @@ def check_batch(batch: bytes) -> str | None:
     for frame in parsed.frames:
         if not commands.is_known(frame.number, frame.version):
             return f"command {frame.number} version {frame.version} is unknown here: it would stop every node"
+        if commands.is_membership(frame.number):
+            return f"command {frame.number} changes the membership: the leader alone makes such entries"
     return None
 
 

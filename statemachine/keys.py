@@ -10,6 +10,7 @@ import struct
 
 TABLES: dict[bytes, str] = {
     b"M": "meta: one record (Meta)",
+    b"m": "members of the cluster: node id -> Member, also of those that were removed",
     b"S": "settings: replicated settings by name",
     b"P": "projects: number -> Project",
     b"p": "projects: name -> number",

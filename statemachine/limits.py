@@ -70,6 +70,12 @@ IDEMPOTENCY_PURGED_PER_COMMAND = 2
 # honest keys.
 IDEMPOTENCY_UUID7_AHEAD_MS_MAX = 300_000
 
+# Members. Every one costs its leader a connection and a copy of the log; an election asks all voters. Removed
+# ones are remembered for ever.
+MEMBERS_MAX = 32
+MEMBERS_REMOVED_MAX = 10_000
+ADDRESS_BYTES_MAX = 300
+
 # Change feed: revisions kept for watchers; older ones are compacted, a few per entry.
 CHANGES_KEPT_MAX = 1_000_000
 CHANGES_PURGED_PER_ENTRY = 4

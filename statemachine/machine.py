@@ -18,6 +18,7 @@ from statemachine import (
     fences,
     idempotency,
     limits,
+    members,
     projects,
     sessions,
     tasks,
@@ -84,6 +85,7 @@ HANDLERS: dict[type[Command], Handler] = {
     **tasks.HANDLERS,
     **agents.HANDLERS,
     **work.HANDLERS,
+    **members.HANDLERS,
 }
 
 

@@ -45,9 +45,15 @@ class Item(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Made(Item, array_like=True, frozen=True):
-    """An item with the record it made, so that whoever answers on this node need not read it. Never stored."""
+    """An item with the record as it left it, for whoever answers on this node: what is read later may be another
+    writer's already. Never stored; large bodies of a task stand elsewhere all the same (`task_record.BODIES`)."""
 
     record: Any = None
+
+
+def record_of(item: Item) -> Any:
+    """The record of a `Made`, else None."""
+    return item.record if type(item) is Made else None
 
 
 class Outcome(msgspec.Struct, array_like=True, frozen=True):

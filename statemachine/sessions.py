@@ -20,7 +20,7 @@ import msgspec
 from statemachine import events, keys, limits, names, session_record, work
 from statemachine.commands import Command, CreateSession, DeleteSession, ExpireSessions, UpdateSession
 from statemachine.context import Context
-from statemachine.outcome import Item, Outcome, Refused, accepted
+from statemachine.outcome import Item, Made, Outcome, Refused, accepted
 from statemachine.session_record import Session, SessionStatus
 from statemachine.store import Overlay, Reader
 
@@ -93,7 +93,7 @@ def _create(ctx: Context, command: CreateSession) -> Outcome:
     _watch_expiry(ctx.state, project.number, None, session)
     ctx.count(f"sessions.{session.status}", 1)
     ctx.change(revision, "session.created", "session", session.session_id, topics=events.topics_of(session))
-    return accepted(Item(201, session.session_id, revision))
+    return accepted(Made(201, session.session_id, revision, record=session))
 
 
 def _update(ctx: Context, command: UpdateSession) -> Outcome:
@@ -111,7 +111,7 @@ def _update(ctx: Context, command: UpdateSession) -> Outcome:
     _check_move(ctx, old, session)
     changed = tuple(field for field in CHANGEABLE if getattr(session, field) != getattr(old, field))
     if not changed and session.status == old.status:
-        return Outcome(ctx.meta.revision, (Item(200, old.session_id, old.revision),))
+        return Outcome(ctx.meta.revision, (Made(200, old.session_id, old.revision, record=old),))
     revision = ctx.take_revision()
     _rewrite(ctx, project.number, old, session, revision)
     topics = tuple(dict.fromkeys(events.topics_of(old) + events.topics_of(session)))
@@ -121,7 +121,7 @@ def _update(ctx: Context, command: UpdateSession) -> Outcome:
     if session.status != old.status:
         data_moved = {"from": old.status, "to": session.status}
         ctx.change(revision, "session.status_changed", "session", session.session_id, topics=topics, data=data_moved)
-    return accepted(Item(200, session.session_id, revision))
+    return accepted(Made(200, session.session_id, revision, record=session))
 
 
 def _check_move(ctx: Context, old: Session, new: Session) -> None:

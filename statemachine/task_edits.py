@@ -8,7 +8,7 @@ from statemachine import groups, task_record, task_store, work
 from statemachine.commands import CancelGroup, CancelTask, RetryTask, UpdateTask
 from statemachine.context import Context
 from statemachine.keys import from_u64, order_number
-from statemachine.outcome import Item, Outcome, Refused, accepted
+from statemachine.outcome import Item, Made, Outcome, Refused, accepted
 from statemachine.task_dependencies import Effects, first_state, settle
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED, TaskState, Verb
@@ -31,7 +31,7 @@ def update_task(ctx: Context, command: UpdateTask) -> Outcome:
     if task.status in ENDED and not fields <= EDITABLE_AFTER_END:
         raise task_store.conflict(task, f"the task is {task.status}: only its labels and metadata can change")
     if not _differs(ctx, task, command, fields):
-        return accepted(Item(200, task.task_id, task.revision))
+        return accepted(Made(200, task.task_id, task.revision, record=task))
     before = task_store.place(task)
     for field in sorted(fields):
         if field == "metadata":
@@ -46,7 +46,7 @@ def update_task(ctx: Context, command: UpdateTask) -> Outcome:
     else:
         task_store.save(ctx, before)
         task_store.report(ctx, task, "task.updated", {"fields": sorted(fields)})
-    return accepted(Item(200, task.task_id, revision))
+    return accepted(Made(200, task.task_id, revision, record=task))
 
 
 def _differs(ctx: Context, task: Task, command: UpdateTask, fields: frozenset[str]) -> bool:
@@ -71,12 +71,12 @@ def cancel_task(ctx: Context, command: CancelTask) -> Outcome:
     """CancelTask."""
     task = task_store.require(ctx, command.task_id)
     if task.status is TaskState.CANCELLED:
-        return accepted(Item(200, task.task_id, task.revision))
+        return accepted(Made(200, task.task_id, task.revision, record=task))
     if task.status in ENDED:
         raise task_store.conflict(task, f"the task is {task.status}: it can not be cancelled any more")
     effects = Effects(revision=ctx.take_revision())
     _cancel(ctx, task, effects)
-    return accepted(Item(200, task.task_id, effects.taken))
+    return accepted(Made(200, task.task_id, effects.taken, record=task))
 
 
 def _cancel(ctx: Context, task: Task, effects: Effects) -> None:
@@ -143,7 +143,7 @@ def retry_task(ctx: Context, command: RetryTask) -> Outcome:
     task.completed_at = None
     revision = ctx.take_revision()
     task_store.move(ctx, before, Verb.RETRY, TaskState.PENDING, revision, reason="retry")
-    return accepted(Item(200, task.task_id, revision))
+    return accepted(Made(200, task.task_id, revision, record=task))
 
 
 def _check_unique(ctx: Context, task: Task) -> None:

@@ -9,7 +9,7 @@ from statemachine import agent_record, projects, task_record, task_store
 from statemachine.agent_record import Agent, Load
 from statemachine.commands import AssignTask, ClaimTasks, Offer, OfferTasks
 from statemachine.context import Context
-from statemachine.outcome import Item, Outcome, Refusal, Refused, accepted
+from statemachine.outcome import Item, Made, Outcome, Refusal, Refused, accepted
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState, Verb
 
@@ -140,7 +140,7 @@ def assign_task(ctx: Context, command: AssignTask) -> Outcome:
     if why is not None:
         raise unavailable(agent.agent_id, why, task)
     revision = _grant(ctx, task, agent, Verb.OFFER, command.offer_timeout_ms)
-    return accepted(Item(200, task.task_id, revision, (task.attempt,)))
+    return accepted(Made(200, task.task_id, revision, (task.attempt,), record=task))
 
 
 def offer_tasks(ctx: Context, command: OfferTasks) -> Outcome:

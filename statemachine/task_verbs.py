@@ -29,7 +29,7 @@ from statemachine.commands import (
     ReleaseTasks,
 )
 from statemachine.context import Context
-from statemachine.outcome import Item, Outcome, Refusal, Refused
+from statemachine.outcome import Item, Made, Outcome, Refusal, Refused
 from statemachine.records import Meta
 from statemachine.store import Overlay
 from statemachine.task_dependencies import Effects, settle
@@ -88,13 +88,13 @@ def _accept(ctx: Context, task: Task, agent_id: str, item: Held, _: Effects) -> 
     if not holds(task, agent_id, item.attempt):
         raise stale(task)
     if task.status is TaskState.RUNNING:
-        return Item(200, task.task_id, task.revision)
+        return Made(200, task.task_id, task.revision, record=task)
     before = task_store.place(task)
     task.grant_ms = task.lease_ms
     start(ctx, task)
     revision = ctx.take_revision()
     task_store.move(ctx, before, Verb.ACCEPT, TaskState.RUNNING, revision)
-    return Item(200, task.task_id, revision)
+    return Made(200, task.task_id, revision, record=task)
 
 
 def checkpoint_tasks(ctx: Context, command: CheckpointTasks) -> Outcome:
@@ -121,7 +121,7 @@ def _checkpoint(ctx: Context, task: Task, agent_id: str, item: Checkpoint, _: Ef
         task.revision, task.updated_at = revision, ctx.time_ms
         task_store.save(ctx, before)
         task_store.report(ctx, task, "task.progress", {"attempt": task.attempt, "agent_id": agent_id}, agent_id)
-    return Item(200, task.task_id, revision)
+    return Made(200, task.task_id, revision, record=task)
 
 
 def _accept_if_offered(ctx: Context, task: Task) -> None:
@@ -178,7 +178,7 @@ def _complete_alone(ctx: Context, task: Task, item: Completion, effects: Effects
     task_store.win(task, Verb.COMPLETE, revision)
     task_store.move(ctx, before, Verb.COMPLETE, TaskState.COMPLETED, revision)
     settle(ctx, task, effects.under(task.revision))
-    return Item(200, task.task_id, revision)
+    return Made(200, task.task_id, revision, record=task)
 
 
 def _add_usage(task: Task, usage: Usage | None) -> None:
@@ -204,7 +204,7 @@ def _fail(ctx: Context, task: Task, agent_id: str, item: Failure, effects: Effec
     end_attempt(ctx, before, Verb.FAIL, revision, failure=failure, retryable=item.retryable, random=item.random)
     if task.status is TaskState.FAILED:
         settle(ctx, task, effects.under(task.revision))
-    return Item(200, task.task_id, revision)
+    return Made(200, task.task_id, revision, record=task)
 
 
 def release_tasks(ctx: Context, command: ReleaseTasks) -> Outcome:
@@ -227,15 +227,15 @@ def _release(ctx: Context, task: Task, agent_id: str, item: Release, _: Effects)
     # Without this the next offer would go to the one that just declined.
     task.avoid_agent_id = agent_id
     task_store.move(ctx, before, Verb.RELEASE, TaskState.PENDING, revision, reason=item.message)
-    return Item(200, task.task_id, revision)
+    return Made(200, task.task_id, revision, record=task)
 
 
 def _confirm_stop(ctx: Context, task: Task) -> Item:
     """The holder of a cancelled or expired task has stopped: its slot is free. Harmless when it was
     free already."""
     if not task.holder_no:
-        return Item(200, task.task_id, task.revision)
+        return Made(200, task.task_id, task.revision, record=task)
     before = task_store.place(task)
     revision = ctx.take_revision()
     task_store.move(ctx, before, Verb.RELEASE, task.status, revision, reason="confirmed")
-    return Item(200, task.task_id, revision)
+    return Made(200, task.task_id, revision, record=task)

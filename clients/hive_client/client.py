@@ -32,8 +32,9 @@ class Client:
 
     ``endpoints``: any nodes, as a list or comma-separated; None reads ``HIVE_ENDPOINTS``. The client stays
     with one that answers and moves on when it does not, in the order given. ``discover``: also learn the
-    other members' addresses. ``timeout_s`` bounds a call with all its tries. ``read_your_writes``: reads wait
-    until the asked node has what this client wrote. ``wire`` and ``clock`` are for tests.
+    other members' addresses, at the start and whenever an endpoint fails, for members change. ``timeout_s``
+    bounds a call with all its tries. ``read_your_writes``: reads wait until the asked node has what this
+    client wrote. ``wire`` and ``clock`` are for tests.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class Client:
 
     async def __aenter__(self) -> Self:
         if self._discover:
-            self._discovery = asyncio.create_task(self._learn_endpoints())
+            self._calls.transport.pool.on_failed = self._look_around
+            self._look_around()
         return self
 
     async def __aexit__(
@@ -100,11 +102,17 @@ class Client:
 
     async def close(self) -> None:
         """End all connections. Idempotent."""
+        self._calls.transport.pool.on_failed = lambda: None
         if self._discovery is not None:
             self._discovery.cancel()
             await asyncio.gather(self._discovery, return_exceptions=True)
             self._discovery = None
         await self._calls.transport.close()
+
+    def _look_around(self) -> None:
+        """Learn the members' addresses, unless that is being done."""
+        if self._discovery is None or self._discovery.done():
+            self._discovery = asyncio.create_task(self._learn_endpoints())
 
     async def _learn_endpoints(self) -> None:
         # In the background: a cluster that is not up yet must not keep the user from starting.

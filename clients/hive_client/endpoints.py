@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from urllib.parse import urlsplit
 
 ENDPOINTS_MAX = 64
@@ -38,11 +38,12 @@ def _normal(text: str) -> str:
 
 
 class EndpointPool:
-    """The known endpoints and the one in use."""
+    """The known endpoints and the one in use. ``on_failed`` hears of each that gave no answer."""
 
     def __init__(self, endpoints: list[str]) -> None:
         self._endpoints = list(endpoints)
         self._current = 0
+        self.on_failed: Callable[[], None] = lambda: None
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -62,6 +63,7 @@ class EndpointPool:
         """Move on, unless another call has done so already."""
         if endpoint == self.current:
             self._current = (self._current + 1) % len(self._endpoints)
+        self.on_failed()
 
     def answered(self, endpoint: str) -> None:
         self._current = self._endpoints.index(endpoint)

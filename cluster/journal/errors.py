@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 RESTORE = (
-    "nothing was changed; bring the whole directory back as it was, or start this machine under a node id that was "
-    "never used"
+    "nothing was changed; bring the whole directory back as it was, or run hive resync to rebuild this node from the "
+    "others"
 )
 
 

@@ -1,4 +1,5 @@
-"""Peer connections over TCP: one per pair of members, dialed by the one with the smaller id, kept up for ever.
+"""Peer connections over TCP: one per pair of members, dialed by the one with the smaller id, kept up for ever. The
+other one dials when it has waited for a while: the first may not know (any more) where it is, or has removed it.
 
 The new connection of a peer is announced only after the old one was reported lost; nothing of the old one is delivered
 after that. Bytes in flight per peer are capped; a peer that does not read is not sent more until it has caught up.
@@ -20,6 +21,9 @@ from cluster.real.wire import FRAME_BYTES_MAX, Decoder, FrameError, encode
 from cluster.settings import Limits, Timings
 
 log = logging.getLogger("hive.cluster.network")
+
+_KNOCK_S = 1.0
+"""How long a node waits about for a member that should dial it, before it dials itself."""
 
 _STRANGERS_MAX = 128
 """Connections whose handshake is not done. More would take descriptors away from the log."""
@@ -161,7 +165,9 @@ class TcpNetwork:
         self.open: set[_Connection] = set()
         self._live: dict[str, _Connection] = {}
         self._server: asyncio.Server | None = None
-        self._dialers: list[asyncio.Task[None]] = []
+        self._serving: asyncio.Task[None] | None = None
+        self._dialers: dict[str, asyncio.Task[None]] = {}
+        self._started = False
         self._closed = False
 
     async def listen(self, address: str) -> None:
@@ -177,26 +183,43 @@ class TcpNetwork:
     def start(self, receiver: Receiver) -> None:
         """Accept and dial."""
         self.receiver = receiver
-        loop = asyncio.get_running_loop()
+        self._started = True
         if self._server is not None:
-            self._dialers.append(loop.create_task(self._server.start_serving()))
-        for peer_id in self.members:
-            if self.node_id < peer_id:
-                self._dialers.append(loop.create_task(self._dial(peer_id)))
+            self._serving = asyncio.get_running_loop().create_task(self._server.start_serving())
+        self.set_members(self.members)
+
+    def set_members(self, addresses: Mapping[str, str]) -> None:
+        """As `ports.Network`; before `start` it only says whom to dial then."""
+        self.members = {peer_id: address for peer_id, address in addresses.items() if peer_id != self.node_id}
+        if not self._started or self._closed:
+            return
+        for gone in self._dialers.keys() - self.members.keys():
+            self._dialers.pop(gone).cancel()
+        for peer_id in self.members.keys() - self._dialers.keys():
+            self._dialers[peer_id] = asyncio.get_running_loop().create_task(self._dial(peer_id))
 
     async def _dial(self, peer_id: str) -> None:
-        loop = asyncio.get_running_loop()
-        host, port = split_address(self.members[peer_id])
         retry_s = self.timings.connect_retry_ms / 1000
+        if self.node_id > peer_id:
+            retry_s = max(retry_s, _KNOCK_S)
+            await asyncio.sleep(retry_s * (0.5 + random.random()))
         while not self._closed:
-            try:
-                async with asyncio.timeout(self.timings.connect_timeout_ms / 1000):
-                    _, connection = await loop.create_connection(lambda: _Connection(self, peer_id), host, port)
-            except (OSError, TimeoutError, UnicodeError):  # the last: a name that is none
-                await asyncio.sleep(retry_s * (0.5 + random.random()))
-                continue
-            await connection.lost.wait()
-            await asyncio.sleep(retry_s * random.random())
+            if peer_id not in self._live:
+                connection = await self._connect(peer_id)
+                if connection is not None:
+                    await connection.lost.wait()
+            await asyncio.sleep(retry_s * (0.5 + random.random()))
+
+    async def _connect(self, peer_id: str) -> _Connection | None:
+        """One attempt, at the address that counts now."""
+        loop = asyncio.get_running_loop()
+        try:
+            host, port = split_address(self.members[peer_id])
+            async with asyncio.timeout(self.timings.connect_timeout_ms / 1000):
+                _, connection = await loop.create_connection(lambda: _Connection(self, peer_id), host, port)
+        except (OSError, TimeoutError, ValueError):  # the last: an address or a name that is none
+            return None
+        return connection
 
     def let_in(self, connection: _Connection) -> bool:
         """Whether there is room for one more handshake."""
@@ -212,10 +235,6 @@ class TcpNetwork:
         if connection.dialed is not None and connection.dialed != peer_id:
             address = self.members.get(connection.dialed)
             return f"{address} is node {peer_id}, not {connection.dialed}: check the addresses"
-        if connection.dialed is None and peer_id < self.node_id:
-            pass  # the smaller id dials: this is how it should be
-        elif connection.dialed is None:
-            return "the node with the smaller id dials"
         return self.receiver.refuse_hello(peer_id, hello)
 
     def opened(self, connection: _Connection, peer_id: str, hello: dict[str, Any]) -> None:
@@ -260,8 +279,9 @@ class TcpNetwork:
     def close(self) -> None:
         """Stop everything."""
         self._closed = True
-        for task in self._dialers:
-            task.cancel()
+        for task in (self._serving, *self._dialers.values()):
+            if task is not None:
+                task.cancel()
         if self._server is not None:
             self._server.close()
         for connection in list(self.open):

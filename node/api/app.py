@@ -11,6 +11,7 @@ from typing import Any
 
 from node.api import problem, reads
 from node.api.context import Api
+from node.api.in_service import check_in_service
 from node.api.problem import REPLICA_ERRORS, Problem, from_replica, too_large
 from node.api.query import ReadQuery, WriteQuery
 from node.api.reply import Answer, Heads, Reply
@@ -97,6 +98,7 @@ class App:
                 request.project = choose_project(header, query.project)
             if self.api.closing:
                 raise Problem("shutting_down", "this node is stopping; ask another one")
+            check_in_service(self.api.replica, route.path)
         if request.method in _WITHOUT_BODY:
             if isinstance(query, ReadQuery):
                 await reads.prepare(request, query)

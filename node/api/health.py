@@ -24,6 +24,7 @@ FEATURES = (
     "idempotency",
     "fencing",
     "linearizable_reads",
+    "membership",
 )
 """What clients may look for before they use it; names are only ever added."""
 
@@ -85,6 +86,8 @@ def _checks(request: Request[ReadyQuery, Any], *, stale: bool) -> dict[str, Chec
     api, replica = request.api, request.api.replica
     with request.view() as view:
         checks = {"state": Check(True, f"revision {view.revision}")}
+    why = replica.out_of_service
+    checks["in_service"] = Check(not why, why or "its state is the others'")
     checks["running"] = Check(not api.closing, "stopping" if api.closing else "taking requests")
     if stale:
         return checks

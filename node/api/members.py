@@ -1,8 +1,9 @@
-"""Routes that show the members of the cluster; static until changing them is built."""
+"""Routes that show the members of the cluster. They are changed in `member_changes.py`."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -49,10 +50,16 @@ class Members(msgspec.Struct):
 
 def members_of(status: ReplicaStatus, version: str) -> list[MemberView]:
     """All members as shown."""
-    return [_member(member, status, version) for member in status.members]
+    return member_views(status.members, status.node_id, version)
 
 
-def _member(member: MemberStatus, status: ReplicaStatus, version: str) -> MemberView:
+def member_views(members: Iterable[MemberStatus], node_id: str, version: str) -> list[MemberView]:
+    """These members as node `node_id` of that version shows them."""
+    return [member_view(member, node_id, version) for member in members]
+
+
+def member_view(member: MemberStatus, node_id: str, version: str) -> MemberView:
+    """One of them."""
     return MemberView(
         node_id=member.node_id,
         peer_address=member.peer_address,
@@ -63,7 +70,7 @@ def _member(member: MemberStatus, status: ReplicaStatus, version: str) -> Member
         match_index=member.match_index,
         lag_entries=member.lag_entries,
         last_contact_ms=member.last_contact_ms,
-        version=version if member.node_id == status.node_id else member.version,
+        version=version if member.node_id == node_id else member.version,
     )
 
 

@@ -7,7 +7,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from cluster.replica import CallFailedError, NotCommittedError, OutcomeUnknownError, TooStaleError
+from cluster.replica import (
+    CallFailedError,
+    MembershipRefusedError,
+    NotCommittedError,
+    OutcomeUnknownError,
+    TooStaleError,
+)
 from node.api import times
 from statemachine import limits
 from statemachine.outcome import Refusal
@@ -81,6 +87,10 @@ PROMOTED: dict[str, tuple[str, ...]] = {
     "condition_failed": ("failed",),
 }
 """Members of `current` that API.md puts beside the code."""
+
+
+MEMBERSHIP_CODES: dict[str, str] = {"id_used": "node_id_used", "not_caught_up": "conflict"}
+"""Refusals of a change of members whose code is another one in API.md."""
 
 
 class FieldError(NamedTuple):
@@ -170,6 +180,9 @@ def from_replica(error: Exception) -> Problem:
         if error.code == "too_large":
             return too_large("entry_bytes_max", limits.ENTRY_BYTES_MAX)
         return Problem(error.code, error.detail, retry_after_ms=error.retry_after_ms)
+    if isinstance(error, MembershipRefusedError):
+        code = MEMBERSHIP_CODES.get(error.code, error.code)
+        return Problem(code if code in KINDS else "internal", error.detail, current=error.data)
     if isinstance(error, OutcomeUnknownError):
         return Problem("outcome_unknown", str(error) or "no answer in time; repeat with the same Idempotency-Key")
     if isinstance(error, TooStaleError):
@@ -179,7 +192,13 @@ def from_replica(error: Exception) -> Problem:
     raise TypeError(f"{type(error).__name__} is no answer of a replica") from error
 
 
-REPLICA_ERRORS = (NotCommittedError, OutcomeUnknownError, TooStaleError, CallFailedError)
+REPLICA_ERRORS = (
+    NotCommittedError,
+    OutcomeUnknownError,
+    TooStaleError,
+    CallFailedError,
+    MembershipRefusedError,
+)
 
 _encoder = msgspec.json.Encoder()
 

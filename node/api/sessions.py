@@ -28,7 +28,7 @@ from node.api.times import TimeMs
 from node.api.writes import propose, refusal_of, replay_headers, write
 from statemachine import limits, projects, session_record, sessions
 from statemachine.commands import CreateSession, DeleteSession, UpdateSession
-from statemachine.outcome import Item, Outcome
+from statemachine.outcome import Item, Outcome, record_of
 from statemachine.sessions import SessionFilter
 
 MERGE_TRIES_MAX = 8
@@ -59,6 +59,9 @@ def session_of(request: Request[Any, Any], view: View) -> tuple[int, session_rec
 
 
 def _shown(request: Request[Any, Any], view: View, item: Item) -> SessionView | None:
+    session = record_of(item)
+    if session is not None:
+        return session_view(request.project, session)
     project = projects.find(view, request.project)
     return None if project is None else find_view(view, project.number, project.name, item.resource_id)
 

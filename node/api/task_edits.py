@@ -13,7 +13,7 @@ from node.api.query import WriteQuery
 from node.api.reply import Reply, json_reply
 from node.api.request import Request
 from node.api.task_bodies import TaskPatch, check_labels, labels_of, priority_number
-from node.api.task_views import shown_task
+from node.api.task_views import shown_item
 from node.api.writes import propose, refusal_of, replay_headers
 from statemachine import limits, projects, task_record
 from statemachine.commands import UpdateTask
@@ -38,7 +38,7 @@ async def patch_task(request: Request[WriteQuery, TaskPatch]) -> Reply:
         raise refusal_of(outcome)
     item = outcome.items[0]
     with request.view() as view:
-        body = shown_task(request, view, item.resource_id)
+        body = shown_item(request, view, item)
     if body is not None and outcome.replayed:
         body.revision = item.revision
     return json_reply(body, 200, replay_headers(outcome))

@@ -29,7 +29,7 @@ from node.api.task_verb_bodies import (
     ReleaseBody,
     ReleaseFields,
 )
-from node.api.task_views import GrantView, TaskView, find_task, grant_view, shown_task
+from node.api.task_views import GrantView, TaskView, find_task, grant_view, shown_item
 from node.api.usage import artifacts_inside, usage_inside
 from node.api.writes import propose, refusal_of, refused_item, replay_headers
 from statemachine import limits, projects, task_record
@@ -108,7 +108,7 @@ async def _say(request: Request[WriteQuery, Any], command: Command) -> tuple[Out
 
 def _shown(request: Request[WriteQuery, Any], outcome: Outcome, item: Item) -> Reply:
     with request.view() as view:
-        body = shown_task(request, view, item.resource_id)
+        body = shown_item(request, view, item)
     if body is None:
         raise Problem("not_found", f"task {item.resource_id!r} is gone")
     if outcome.replayed:
@@ -168,7 +168,7 @@ async def _say_many(request: Request[BatchQuery, Any], command: Command, ids: li
         raise refusal_of(outcome)
 
     def show(view: View, item: Item) -> TaskView | None:
-        return shown_task(request, view, item.resource_id)
+        return shown_item(request, view, item)
 
     return batch_reply(request, outcome, ids, show if request.query.returned == "full" else None)
 

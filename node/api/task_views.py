@@ -16,6 +16,7 @@ from node.api.times import text, text_or_none
 from node.api.usage import Usage, dollars
 from statemachine import task_queries, task_record
 from statemachine.limits import REPLY_BYTES_MAX
+from statemachine.outcome import Item, record_of
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState
 
@@ -267,6 +268,12 @@ def find_task(request: Request[Any, Any], view: View, task_id: str) -> Task:
     if task is None:
         raise Problem("not_found", f"task {task_id!r} is unknown here at revision {view.revision}")
     return task
+
+
+def shown_item(request: Request[Any, Any], view: View, item: Item) -> TaskView | None:
+    """The task as the write that this item answers left it; for a repeat as it is now, None when it is gone."""
+    task = record_of(item)
+    return shown_task(request, view, item.resource_id) if task is None else task_view(view, task)
 
 
 def shown_task(request: Request[Any, Any], view: View, task_id: str) -> TaskView | None:

@@ -13,10 +13,10 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.task_bodies import AssignBody, TaskBatch, TaskBody, TaskPatch, new_task
 from node.api.task_edits import patch_task
-from node.api.task_views import TaskView, shown_task, task_view
+from node.api.task_views import TaskView, shown_item, task_view
 from node.api.writes import propose, replay_headers, write
 from statemachine.commands import AssignTask, CancelTask, RetryTask, SubmitTasks
-from statemachine.outcome import Item, Made, Outcome, Refusal
+from statemachine.outcome import Item, Outcome, Refusal, record_of
 
 _LOCATION = "/api/tasks/"
 
@@ -32,7 +32,7 @@ async def create_task(request: Request[WriteQuery, TaskBody]) -> Reply:
     body = _made(item)
     if body is None:
         with request.view() as view:
-            body = shown_task(request, view, item.resource_id)
+            body = shown_item(request, view, item)
     headers = replay_headers(outcome)
     if item.status == 201:
         headers = (*headers, ("Location", _LOCATION + item.resource_id))
@@ -43,9 +43,8 @@ async def create_task(request: Request[WriteQuery, TaskBody]) -> Reply:
 
 def _made(item: Item) -> TaskView | None:
     """The task that was just made, if nothing of it has to be read."""
-    if type(item) is not Made or item.record.bodies:
-        return None
-    return task_view(None, item.record)
+    task = record_of(item)
+    return None if task is None or task.bodies else task_view(None, task)
 
 
 async def create_tasks(request: Request[BatchQuery, TaskBatch]) -> Reply:
@@ -58,7 +57,7 @@ async def create_tasks(request: Request[BatchQuery, TaskBatch]) -> Reply:
         raise _submit_problem(outcome.refusal, outcome, "")
     ids = [item.task_id for item in items]
     if request.query.returned == "full":
-        return batch_reply(request, outcome, ids, lambda view, item: shown_task(request, view, item.resource_id))
+        return batch_reply(request, outcome, ids, lambda view, item: shown_item(request, view, item))
     return batch_reply(request, outcome, ids)
 
 
@@ -78,7 +77,7 @@ def _submit_problem(refusal: Refusal, outcome: Outcome, prefix: str) -> Problem:
 
 def _show(request: Request[Any, Any]) -> Any:
     def render(view: View, item: Item) -> TaskView | None:
-        return shown_task(request, view, item.resource_id)
+        return shown_item(request, view, item)
 
     return render
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from cluster.replica import Notice, Replica
+from node.api.in_service import out_of_service
 from node.api.problem import Problem
 from node.api.topics import topics_of
 from node.http.connection import Connection
@@ -49,7 +50,9 @@ class Wakeups:
     def __init__(self, replica: Replica) -> None:
         self._waiters: dict[tuple[str, str], set[Waiter]] = {}
         self._closed = False
+        self._replica = replica
         self._unsubscribe = replica.subscribe(self._on_notice)
+        self._forget_role = replica.on_role_change(self._on_role_change)
 
     @property
     def waiting(self) -> int:
@@ -75,6 +78,8 @@ class Wakeups:
     async def _wait(self, keys: list[tuple[str, str]], wait_s: float, connection: Connection) -> int | None:
         if self._closed:
             raise _shutting_down()
+        if why := self._replica.out_of_service:
+            raise out_of_service(why)
         if wait_s <= 0:
             return None
         waiter = Waiter()
@@ -110,14 +115,23 @@ class Wakeups:
             for topic in topics_of(change):
                 _wake(self._waiters.get((change.project, topic), ()), change.revision)
 
+    def _on_role_change(self) -> None:
+        """A node that goes out of service tells nobody anything any more, also not who listens already."""
+        if why := self._replica.out_of_service:
+            self._fail_all(out_of_service(why))
+
     def close(self) -> None:
         """End every wait with `shutting_down`; later ones do not begin."""
         if not self._closed:
             self._closed = True
             self._unsubscribe()
+            self._forget_role()
+        self._fail_all(_shutting_down())
+
+    def _fail_all(self, error: Problem) -> None:
         for waiters in list(self._waiters.values()):
             for waiter in waiters:
-                waiter.fail(_shutting_down())
+                waiter.fail(error)
 
 
 def _wake(waiters: Iterable[Waiter], revision: int) -> None:

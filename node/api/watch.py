@@ -133,11 +133,14 @@ class _Stream:
             if loop.time() >= beat_s:
                 beat_s = loop.time() + period_s
                 await self._progress()
-            if behind:
+            # AFTER THE LAST AWAIT: what was applied while something was being sent has woken nobody here.
+            if behind or replica.revision >= self.next_revision:
                 await asyncio.sleep(0)  # the filter may have dropped all of it: let others run before looking at more
                 continue
             woken = await wait_for_more(self.request, self.wanted, beat_s - loop.time())
-            self.next_revision = max(self.next_revision, replica.revision + 1 if woken is None else woken)
+            # Only a wake says that nothing before it is wanted. As the time was over, something may just have come.
+            if woken is not None:
+                self.next_revision = max(self.next_revision, woken)
 
     async def _send_new(self) -> bool:
         """Send what is new up to a bound; True when there is more."""

@@ -28,6 +28,7 @@ class Leadership:
 
     def __init__(self, replica: Replica, clock: Clock, settings: DutySettings) -> None:
         self._replica = replica
+        self._term = replica.term
         self._clock = clock
         self._settings = settings
         self._lease_clock = LeaseClock(clock, replica, settings, self._on_tick)
@@ -205,7 +206,9 @@ class Leadership:
         return None
 
     async def _propose(self, frames: list[bytes]) -> list[Outcome]:
-        return await self._replica.propose(frames, PROPOSE_TIMEOUT_S)
+        # BY MEMORY, so in this term only: a proposal that found no majority must not reach the next leader, under whom
+        # what it expires was renewed.
+        return await self._replica.propose(frames, PROPOSE_TIMEOUT_S, self._term)
 
     # --- claims -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,12 +16,13 @@ import typer
 
 from ops.bench import failover as failover_bench
 from ops.bench import http as http_bench
+from ops.bench import join as join_bench
 from ops.bench import restart as restart_bench
 from ops.bench.generator import Generator
 from ops.bench.machine import MEMORY_FILE_SYSTEMS, describe_machine, file_system
 from ops.edge import FAILED, CommandError, UsageError, guarded
 from ops.interrupt import unless_stopped
-from ops.output import print_fields, print_json
+from ops.output import bytes_text, print_fields, print_json, print_table
 
 app = typer.Typer(help="Measure, on this machine.", no_args_is_help=True)
 
@@ -118,6 +120,53 @@ def failover(
         )
     if figures.lost:
         raise typer.Exit(FAILED)
+
+
+@app.command("join")
+@guarded
+def join(
+    size: Annotated[
+        str, typer.Option("--bytes", metavar="SIZE", help="State that the cluster holds, such as 64MiB or 1GiB.")
+    ] = "256MiB",
+    connections: Annotated[int, typer.Option("--connections", min=1, max=1_000, help="Of the single writes.")] = 8,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Of writes before the new node comes.")] = 10.0,
+    data_dir: DataDirOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Let a node join a cluster that holds much state, while single writes go on."""
+    plan = join_bench.Plan(bytes_of(size), connections, seconds)
+    with _work_dir(data_dir) as work_dir:
+        machine = describe_machine(work_dir)
+        figures = _run(lambda: join_bench.run(work_dir, plan, _say))
+    if as_json:
+        print_json({"machine": machine, **figures.to_json()})
+        return
+    print_fields(
+        {
+            **machine,
+            "state": f"{bytes_text(figures.state_bytes)}, of {bytes_text(figures.bytes)} of events",
+            "the new node": f"has it after {figures.caught_up_s:.1f} s, votes after {figures.voter_s:.1f} s",
+        }
+    )
+    columns = ("SINGLE WRITES", "CONN", "WRITES", "ERRORS", "P50 MS", "P99 MS", "P99.9 MS", "WORST MS")
+    phases = {"before": figures.before, "until it has it": figures.shipping, "until it votes": figures.during}
+    print_table(columns, (_join_row(name, connections, phase) for name, phase in phases.items()))
+
+
+def _join_row(name: str, connections: int, phase: join_bench.Latencies) -> list[object]:
+    times = (phase.p50_ms, phase.p99_ms, phase.p999_ms, phase.worst_ms)
+    return [name, connections, phase.writes, phase.errors, *(f"{time_ms:.2f}" for time_ms in times)]
+
+
+_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def bytes_of(text: str) -> int:
+    """64MiB, 1GB or 1000000 as a number. Raises UsageError."""
+    found = re.fullmatch(r"([0-9]{1,12})\s*([a-z]*)", text.strip().lower())
+    if found is None or found[2] not in _UNITS or int(found[1]) == 0:
+        raise UsageError(f"--bytes {text!r} is no size; say for example 64MiB or 1GiB")
+    return int(found[1]) * _UNITS[found[2]]
 
 
 @contextmanager

@@ -18,10 +18,17 @@ from hive_client import (
     StaleEpoch,
     WaitTimedOut,
 )
-from hive_client.errors import AgentUnavailable, IdempotencyKeyReused, InvalidCursor, UnknownProject
+from hive_client.errors import (
+    AgentUnavailable,
+    IdempotencyKeyReused,
+    InvalidCursor,
+    NodeIdUsed,
+    QuorumAtRisk,
+    UnknownProject,
+)
 from hive_client.testing import EagerClock, FakeHive, ManualClock
 
-from tests.clients.running import async_test, raised, until
+from tests.clients.running import async_test, raised, settled, until
 
 
 @asynccontextmanager
@@ -268,6 +275,41 @@ async def test_the_cluster_tells_about_itself(way: str) -> None:
         assert (await client.cluster.livez()).ok
         assert (await client.cluster.readyz(stale=True)).ok
         assert (await client.cluster.info()).api == 1
+
+
+@both_ways
+@async_test
+async def test_a_member_is_added_promoted_moved_and_removed(way: str) -> None:
+    async with opened(way) as (_, client):
+        cluster = client.cluster
+        added = await cluster.add_member("n4", peer_address="127.0.0.1:7431", http_address="127.0.0.1:7430")
+        assert (added.role, added.voter, added.peer_address) == ("learner", False, "127.0.0.1:7431")
+        assert added.reply is not None
+        assert added.reply.status == 202
+        assert "http://127.0.0.1:7430" in cluster.endpoints
+        await raised(cluster.add_member("n4", peer_address="a:1", http_address="b:2"), Exists)
+        assert (await raised(cluster.wait_voter("n4", timeout_s=0), WaitTimedOut)).current["role"] == "learner"
+        assert (await cluster.promote_member("n4")).voter
+        assert (await cluster.wait_voter("n4")).role == "follower"
+        assert (await cluster.update_member("n4", peer_address="127.0.0.1:9")).http_address == "127.0.0.1:7430"
+        assert (await cluster.member("n4")).peer_address == "127.0.0.1:9"
+        for _ in range(2):
+            assert [member.node_id for member in await cluster.remove_member("n4")] == ["fake"]
+        await raised(cluster.member("n4"), NotFound)
+        await raised(cluster.wait_voter("n4"), NotFound)
+        await raised(cluster.add_member("n4", peer_address="a:1", http_address="b:2"), NodeIdUsed)
+        await raised(cluster.remove_member("fake"), QuorumAtRisk)
+
+
+@both_ways
+@async_test
+async def test_whoever_waits_for_a_member_hears_of_its_promotion(way: str) -> None:
+    async with opened(way) as (_, client):
+        await client.cluster.add_member("n4", peer_address="a:1", http_address="127.0.0.1:1")
+        waiting = asyncio.ensure_future(client.cluster.wait_voter("n4", timeout_s=60))
+        await settled(5)
+        await client.cluster.promote_member("n4")
+        assert (await waiting).voter
 
 
 @both_ways

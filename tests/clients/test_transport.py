@@ -8,7 +8,7 @@ from hive_client.errors import RateLimited, UnexpectedReply
 from hive_client.testing import EagerClock
 from hive_client.wire import Reply
 
-from tests.clients.running import async_test, raised
+from tests.clients.running import async_test, raised, settled, until
 from tests.clients.scripted import URLS, ScriptedWire, cut, not_sent, ok, problem
 
 
@@ -172,6 +172,20 @@ async def test_members_become_endpoints_when_asked() -> None:
     members = [{"node_id": "n9", "http_address": "127.0.0.1:7420"}, {"node_id": "n8", "http_address": "n1.invalid"}]
     client = Client(URLS[:1], wire=ScriptedWire(ok({"members": members})), clock=EagerClock())
     assert await client.cluster.discover() == (URLS[0], "http://127.0.0.1:7420")
+
+
+@async_test
+async def test_members_that_came_later_are_learned_when_an_endpoint_fails() -> None:
+    moved = {"members": [{"node_id": "n9", "http_address": "127.0.0.1:7420"}]}
+    wire = ScriptedWire(ok({"members": []}), not_sent(), ok(), ok(moved))
+    async with Client(URLS[:2], wire=wire, clock=EagerClock(), discover=True) as client:
+        await until(lambda: len(wire.sent) == 1)
+        await client.tasks.get("t1")
+        await until(lambda: "http://127.0.0.1:7420" in client.cluster.endpoints)
+    async with Client(URLS[:2], wire=ScriptedWire(not_sent(), ok()), clock=EagerClock()) as client:
+        await client.tasks.get("t1")
+        await settled()
+        assert client.cluster.endpoints == URLS[:2], "only who asked for it looks around"
 
 
 @async_test

@@ -85,6 +85,15 @@ class Nodes:
         """Wait for a leader that all follow."""
         await self.until(lambda: any(replica.is_leader for replica in self.up.values()) and self._agree())
 
+    async def until_known(self) -> None:
+        """Wait until all members are known with their journals, so that no entry of that comes later."""
+
+        def known() -> bool:
+            configurations = [replica.membership.current for replica in self.up.values()]
+            return all(one.founded and len(one.journal_ids()) == len(one.members) for one in configurations)
+
+        await self.until(known)
+
     def _agree(self) -> bool:
         return len({(replica.leader_id, replica.term) for replica in self.up.values()}) == 1
 
@@ -101,6 +110,7 @@ async def nodes_up(path: Path, count: int) -> AsyncIterator[Nodes]:
         for number in range(1, count + 1):
             await nodes.start(f"n{number}")
         await nodes.until_led()
+        await nodes.until_known()
         yield nodes
     finally:
         for node_id in list(nodes.up):

@@ -17,6 +17,8 @@ def _ask(play: Script, asker: Member, asked: Member, **fields: int) -> bool:
         "term": core.engine.term + 1,
         "last_index": core.journal.last_index,
         "last_term": core.journal.last_term,
+        "commit": core.engine.commit_index,
+        "commit_term": core.journal.term_at(core.engine.commit_index),
     }
     asked.core.elections.on_pre_vote(asker.node_id, request | fields)
     ((_, to, reply),) = replies

@@ -20,7 +20,7 @@ def _peers(node_id: str) -> Peers:
         version="1",
         fresh=False,
         journal_ids={},
-        remember=lambda _: None,
+        remember=lambda _ids, _held: None,
     )
 
 

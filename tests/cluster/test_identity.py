@@ -15,6 +15,7 @@ from cluster.identity import (
     Identity,
     StartError,
     boot_id,
+    check_cluster,
     check_identity,
     file_system_id,
     state_is_valid,
@@ -89,12 +90,12 @@ def test_unknown_fields_are_refused(tmp_path: Path) -> None:
 
 def test_a_directory_of_another_node_or_cluster_is_refused(tmp_path: Path) -> None:
     found = _identity(tmp_path)
-    check_identity(found, node_id="n1", cluster_id="c")
-    check_identity(found, node_id="n1", cluster_id=None)
+    check_identity(found, node_id="n1")
+    check_cluster(found, "c")
     with pytest.raises(StartError, match="belongs to node n1"):
-        check_identity(found, node_id="n2", cluster_id="c")
+        check_identity(found, node_id="n2")
     with pytest.raises(StartError, match="belongs to cluster c"):
-        check_identity(found, node_id="n1", cluster_id="d")
+        check_cluster(found, "d")
 
 
 def test_the_state_of_this_boot_is_trusted_on_this_file_system_only(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class _Giver:
             ManualClock(),
             Metrics(),
             cluster_id="c",
-            members=("n1", "n2"),
+            members=lambda: ("n1", "n2"),
             send=self._send,
             on_fetched=lambda *_: None,
             on_failure=self.failures.append,

@@ -261,15 +261,16 @@ def test_another_node_behind_an_address_is_noticed() -> None:
     _run(play())
 
 
-def test_the_greater_id_does_not_dial() -> None:
+def test_the_greater_id_dials_when_it_waits_in_vain() -> None:
+    """The smaller one does not know where it is, or not that it is there."""
+
     async def play() -> None:
         async with _place() as place:
-            await place.start("n2")
-            stranger = await place.stranger("n2")
-            await stranger.shake("n3")
-            await stranger.hear()
-            assert "smaller id dials" in (await stranger.hear())["refused"]
-            await stranger.until_cut()
+            one, hears_one = await place.start("n1")
+            one.set_members({})
+            _, hears_two = await place.start("n2")
+            assert await hears_two.until_told("connected") == "n1"
+            assert await hears_one.until_told("connected") == "n2"
 
     _run(play())
 

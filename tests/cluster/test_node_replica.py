@@ -79,7 +79,7 @@ def test_leadership_is_transferred(tmp_path: Path) -> None:
             await _write(nodes.follower, "after")
             with pytest.raises(NotCommittedError):
                 await nodes.follower.transfer_leadership(None, 1.0)
-            with pytest.raises(ValueError, match="not a member"):
+            with pytest.raises(ValueError, match="not a voting member"):
                 await nodes.leader.transfer_leadership("n9", 1.0)
 
     _run(play())

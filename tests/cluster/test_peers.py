@@ -11,7 +11,7 @@ from cluster.peers import JOURNAL_UNKNOWN, Peers
 
 
 def peers(node_id: str = "n1", *, size: int = 3, fresh: bool = False, known: dict[str, bytes] | None = None) -> Peers:
-    remembered: list[dict[str, bytes]] = []
+    remembered: list[tuple[dict[str, bytes], dict[str, int]]] = []
     made = Peers(
         node_id=node_id,
         cluster_id="c",
@@ -21,7 +21,7 @@ def peers(node_id: str = "n1", *, size: int = 3, fresh: bool = False, known: dic
         version="1.2.3",
         fresh=fresh,
         journal_ids=known or {},
-        remember=remembered.append,
+        remember=lambda journal_ids, held: remembered.append((journal_ids, held)),
     )
     made.remembered = remembered  # type: ignore[attr-defined]  # what would be on disk
     return made
@@ -35,7 +35,7 @@ def test_a_member_is_let_in_and_remembered() -> None:
     mine = peers()
     assert mine.refuse("n2", hello()) is None
     mine.met("n2", hello())
-    assert mine.remembered == [{"n2": b"n2" * 8}]  # type: ignore[attr-defined]  # see above
+    assert mine.remembered == [({"n2": b"n2" * 8}, {})]  # type: ignore[attr-defined]  # see above
     assert mine.known["n2"].version == "1.2.3"
     mine.met("n2", hello())
     assert len(mine.remembered) == 1  # type: ignore[attr-defined]  # see above

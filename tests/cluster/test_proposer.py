@@ -38,10 +38,10 @@ class Bench:
             self.lows.append(low)
         return self.reachable
 
-    def propose(self, frames: int = 1, timeout_s: float = 1.0) -> list[Result]:
+    def propose(self, frames: int = 1, timeout_s: float = 1.0, term: int | None = None) -> list[Result]:
         results: list[Result] = []
         name = f"w{len(self.sent)}"
-        self.proposer.propose([frame_of(name, CreateSession(name))] * frames, timeout_s, results.append)
+        self.proposer.propose([frame_of(name, CreateSession(name))] * frames, timeout_s, results.append, term)
         return results
 
 
@@ -229,3 +229,19 @@ def test_too_many_waiting_writes_are_refused() -> None:
     bench.propose()
     with pytest.raises(NotCommittedError, match="too many"):
         bench.propose()
+
+
+def test_what_is_bound_to_a_term_is_not_proposed_in_the_next() -> None:
+    bench = Bench()
+    bound, free = bench.propose(term=3), bench.propose()
+    bench.proposer.pump(3)
+    bench.proposer.applied_term(4)
+    bench.proposer.pump(4)
+    assert bench.sent == [(3, 1), (4, 2)]
+    assert bench.frames == [2, 1]
+    assert isinstance(bound[0], NotCommittedError)
+    assert free == []
+    late = bench.propose(term=3)
+    bench.proposer.pump(4)
+    assert isinstance(late[0], NotCommittedError)
+    assert len(bench.sent) == 2

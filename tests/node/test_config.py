@@ -8,7 +8,9 @@ import pytest
 
 from cluster.settings import Limits, SettingsError, Timings
 from node import config
-from node.config import BY_NAME, SETTINGS, Address, HelpRequested, load
+from node.address import Address
+from node.config import BY_NAME, SETTINGS, HelpRequested, load
+from node.join import Joined, Joining
 from node.version import VERSION
 
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -61,6 +63,44 @@ def test_members(tmp_path: Path) -> None:
     assert options.http_address == "a.example:80"
 
 
+def test_joining(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    given = ["--node-id", "n4", "--join", "http://10.0.0.1:7400/, 10.0.0.2:7400", "--cluster-secret-file", str(secret),
+             "--http", "10.0.0.4:7400", "--peer", "10.0.0.4:7401", "--data-dir", str(tmp_path / "n4")]  # fmt: skip
+    settings = load(given, {})
+    asked = (Address("10.0.0.1", 7400), Address("10.0.0.2", 7400))
+    assert settings.joining() == Joining(asked, "n4", "10.0.0.4:7401", "10.0.0.4:7400", SECRET.encode())
+    told = {"n1": "10.0.0.1:7401", "n4": "10.0.0.4:7401"}
+    options = settings.replica_options(Joined("c1", told))
+    assert (options.join_cluster_id, dict(options.members), options.peer_address) == ("c1", told, "10.0.0.4:7401")
+    later = settings.replica_options()
+    assert (later.join_cluster_id, dict(later.members)) == (None, {"n4": "10.0.0.4:7401"})
+    assert not settings.has_data()
+    (tmp_path / "n4").mkdir()
+    (tmp_path / "n4" / "node.json").write_text("{}")
+    assert settings.has_data()
+    assert load([], {}).joining() is None
+
+
+def test_a_node_that_joins_tells_where_it_is_reached(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    given = ["--join", "10.0.0.1:7400", "--cluster-secret-file", str(secret)]
+    everywhere = ["--http", "0.0.0.0:7400", "--peer", "0.0.0.0:7401"]
+    with pytest.raises(SettingsError, match=r"peer 0\.0\.0\.0:7401 .* --advertise-peer"):
+        load([*given, *everywhere], {})
+    with pytest.raises(SettingsError, match=r"http 0\.0\.0\.0:7400 .* --advertise-http"):
+        load([*given, *everywhere, "--advertise-peer", "n4.example:7401"], {})
+    advertised = ["--advertise-peer", "n4.example:7401", "--advertise-http", "n4.example:7400"]
+    settings = load([*given, *everywhere, *advertised], {})
+    joining = settings.joining()
+    assert joining is not None
+    assert (joining.peer_address, joining.http_address) == ("n4.example:7401", "n4.example:7400")
+    options = settings.replica_options(Joined("c1", {"n1": joining.peer_address}))
+    assert options.peer_address == "0.0.0.0:7401", "it listens where it was told to"
+
+
 def test_an_address_others_can_reach_is_allowed_with_a_warning() -> None:
     for address in ("0.0.0.0:7400", "10.0.0.1:7400", "[::]:7400", "example.com:7400"):
         assert len(load(["--http", address], {}).warnings) == 1
@@ -85,6 +125,10 @@ def test_an_address_others_can_reach_is_allowed_with_a_warning() -> None:
         (["--members", "n1=a:1,n1=b:1"], ["--members", "twice"]),
         (["--members", "n1=a:1,n2=a:1"], ["--members", "same address"]),
         (["--members", "n1=a:1,n2=b:1"], ["cluster_secret_file", "--cluster-secret-file"]),
+        (["--join", "http://10.0.0.1:7400"], ["cluster_secret_file", "--join"]),
+        (["--join", "10.0.0.1"], ["--join", "http://127.0.0.1:7400"]),
+        (["--join", "https://10.0.0.1:7400"], ["--join", "http://127.0.0.1:7400"]),
+        (["--join", "10.0.0.1:7400", "--members", "n1=a:1"], ["members", "join", "exclude"]),
         (["--cluster-secret-file", "missing"], ["cluster_secret_file", "missing"]),
         (["--http-workers", "2"], ["http_workers", "0"]),
         (["--http-workers", "-1"], ["--http-workers"]),

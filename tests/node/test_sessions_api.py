@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -150,13 +151,13 @@ def test_a_merge_that_was_overtaken_is_done_again() -> None:
         await node.post("/api/sessions", {"session_id": "s1", "metadata": {"n": 1}})
         real, overtakes = node.replica.propose, 3
 
-        async def overtaken(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+        async def overtaken(frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
             """Somebody is always quicker: the first three times."""
             nonlocal overtakes
             if overtakes:
                 overtakes -= 1
                 node.replica.apply(_append())
-            return await real(frames, timeout_s)
+            return await real(frames, timeout_s, term)
 
         node.replica.propose = overtaken  # type: ignore[method-assign]  # to come in between
         key = {"Idempotency-Key": "k1"}
@@ -385,5 +386,29 @@ def test_an_expired_session_takes_no_events() -> None:
         assert node.time.now_ms == START_MS
         node.time.advance(1_000)
         refused(await node.post("/api/sessions/s1/events", {"type": "custom.a"}), "conflict")
+
+    with_node(test)
+
+
+def test_the_reply_to_a_write_shows_that_write_and_no_later_one() -> None:
+    async def test(node: Node) -> None:
+        await node.post("/api/sessions", {"session_id": "s1"})
+        await node.post("/api/tasks", {"task_id": "t1"})
+        propose = node.replica.propose
+        for path, field in (("/api/sessions/s1", "title"), ("/api/tasks/t1", "priority")):
+            values = ["1", "2", "3"] if field == "title" else [1, 2, 3]
+            done = asyncio.Barrier(len(values))
+
+            async def held(*arguments: Any, done: asyncio.Barrier = done) -> list[Outcome]:
+                """All are applied before one is answered."""
+                outcomes = await propose(*arguments)
+                await done.wait()
+                return outcomes
+
+            node.replica.propose = held  # type: ignore[assignment,method-assign]  # slower to answer
+            answers = await asyncio.gather(*(node.ask("PATCH", path, {field: value}) for value in values))
+            node.replica.propose = propose  # type: ignore[method-assign]  # as it was
+            assert [answer.json[field] for answer in answers] == values
+            assert len({answer.json["revision"] for answer in answers}) == len(values)
 
     with_node(test)

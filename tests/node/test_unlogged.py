@@ -19,6 +19,8 @@ WRITES: list[tuple[str, dict[str, Any]]] = [
     ("/api/tasks/claim", {"agent_id": "a1", "epoch": 1, "queues": ["empty"]}),
     ("/api/cluster/snapshot", {}),
     ("/api/cluster/transfer-leadership", {}),
+    ("/api/cluster/members", {"node_id": "n4", "peer_address": "10.0.0.4:7401", "http_address": "10.0.0.4:7400"}),
+    ("/api/cluster/members/n4/promote", {}),
 ]
 
 

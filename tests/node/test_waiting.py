@@ -21,11 +21,15 @@ class Bell:
     """A replica of which only the notices matter."""
 
     def __init__(self) -> None:
+        self.out_of_service = ""
         self.listeners: list[Callable[[Notice], None]] = []
 
     def subscribe(self, listener: Callable[[Notice], None]) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
+
+    def on_role_change(self, _listener: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
 
     def ring(self, notice: Notice) -> None:
         for listener in tuple(self.listeners):
@@ -150,7 +154,7 @@ def test_what_the_replica_could_not_do() -> None:
         from_replica(ValueError())
 
     async def test(node: Node) -> None:
-        async def unknown(frames: Sequence[bytes], timeout_s: float) -> Any:
+        async def unknown(frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> Any:
             assert frames
             assert 0 < timeout_s <= 0.3
             raise OutcomeUnknownError

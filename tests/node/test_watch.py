@@ -153,6 +153,29 @@ def test_idle_streams_say_where_they_are() -> None:
     run(test())
 
 
+def test_what_is_applied_as_an_idle_stream_says_where_it_is_comes_all_the_same() -> None:
+    async def test() -> None:
+        async with running(lambda api: api.provide(WatchTimings(progress_s=0.0005, slow_s=5))) as node:
+            await node.post("/api/sessions", {"session_id": "s1"})
+            count = 400
+
+            async def write() -> None:
+                for _ in range(count):
+                    await node.post("/api/sessions/s1/events", {"type": "custom.a"})
+
+            async with watching(node, "?from_revision=2&data=none") as stream, asyncio.TaskGroup() as group:
+                group.create_task(write())
+                told: list[int | None] = []
+                while not told or told[-1] != count + 1:
+                    event = await stream.next()
+                    if event.kind == "message":
+                        told.append(event.id)
+                    assert event.id is None or event.id <= len(told) + 1, "said to be behind what was never sent"
+            assert told == list(range(2, count + 2))
+
+    run(test())
+
+
 def test_a_large_message_is_split_and_numbered_at_its_end() -> None:
     async def test(node: Node) -> None:
         payload = {"x": "y" * 240_000}

@@ -12,11 +12,12 @@ from tests.ops.command_line import hive
 from tests.ops.local import LIMIT_S
 
 COMMANDS = [
-    ["dev"], ["demo"], ["status"], ["members"], ["transfer-leadership"], ["snapshot"], ["watch"],
+    ["dev"], ["demo"], ["status"], ["transfer-leadership"], ["snapshot"], ["watch"], ["recover"], ["resync"],
     *(["task", verb] for verb in ("create", "get", "list", "cancel", "retry", "explain", "wait")),
+    *(["member", verb] for verb in ("list", "add", "promote", "update", "remove")),
     *(["agent", verb] for verb in ("list", "get", "drain", "delete")),
     *(["session", verb] for verb in ("create", "get", "list", "events", "append", "tail")),
-    *(["bench", verb] for verb in ("http", "restart", "failover")),
+    *(["bench", verb] for verb in ("http", "restart", "failover", "join")),
 ]  # fmt: skip
 # Both run until they are stopped or replace the process: what they print is not data.
 WITHOUT_JSON = (["dev"],)

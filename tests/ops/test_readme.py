@@ -26,7 +26,7 @@ def test_settings_are_those_of_the_node() -> None:
 
 
 def test_every_command_it_names_exists() -> None:
-    named = set(re.findall(r"`hive ((?:task|agent|session|bench) )?([a-z|\\-]+)", README))
+    named = set(re.findall(r"`hive ((?:task|agent|session|member|bench) )?([a-z|\\-]+)", README))
     assert len(named) > 10
     for noun, verbs in named:
         for verb in verbs.replace("\\", "").split("|"):

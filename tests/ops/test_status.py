@@ -35,14 +35,6 @@ def test_a_node_that_does_not_answer_is_a_row_and_a_failure() -> None:
     on_stage(scenario)
 
 
-def test_members_as_a_table() -> None:
-    async def scenario(stage: Stage) -> None:
-        items = (await stage.document("members"))["items"]
-        assert items[0]["node_id"] in (await stage.hive("members")).stdout
-
-    on_stage(scenario)
-
-
 def test_gauges_are_read_from_the_text_form() -> None:
     text = '# TYPE hive_a gauge\nhive_a 1.5e+06\nhive_ab 3.0\nhive_c{x="1"} 9.0\n'
     assert gauges(text, ("hive_a", "hive_c", "hive_d")) == {"hive_a": 1_500_000}

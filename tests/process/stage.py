@@ -11,12 +11,13 @@ from pathlib import Path
 
 from hive_client import Client, ClusterStatus, HiveError
 
-from ops.local_cluster import LocalCluster, plan_free_nodes
+from ops.local_cluster import LocalCluster, NodePlan, plan_free_nodes
 from tests.process.ports import node_ports
 from tests.process.running import until
 
 STOP_GRACE_S = 10.0
 LOG_LINES_SHOWN = 15
+VOTES_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,23 @@ class Stage:
     async def start_only(self, *node_ids: str) -> None:
         """Start nodes again; whether they come up is the test's question."""
         await asyncio.gather(*(self.cluster.nodes[node_id].start() for node_id in node_ids))
+
+    async def join(self, node_id: str, *, wait: bool = True) -> NodePlan:
+        """Start a further node, which comes to the cluster by itself; wait until it is ready and votes."""
+        http_port, peer_port = node_ports(2)
+        plan = NodePlan(node_id, http_port, peer_port)
+        await self.cluster.join(plan)
+        if wait:
+            await self.cluster.wait_node_ready(self.client, node_id)
+            assert (await self.client.cluster.wait_voter(node_id, timeout_s=VOTES_WITHIN_S)).voter
+            await self.client.cluster.discover()
+        return plan
+
+    async def remove(self, node_id: str) -> int:
+        """Remove a member through any node, and wait until its process has ended; the exit status."""
+        members = await self.client.cluster.remove_member(node_id)
+        assert node_id not in [member.node_id for member in members]
+        return await self.ended(node_id)
 
     async def ended(self, node_id: str) -> int:
         """Wait for a node to give up; its exit status."""

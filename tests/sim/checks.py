@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.journal import Journal
 from cluster.replica import NotCommittedError, Notice
 from cluster.state import Position
+from statemachine.changes import Change
 from statemachine.outcome import Outcome
 from tests.sim.clockwork import START_MS
-from tests.sim.history import History
+from tests.sim.history import History, Replayed, group_by_revision
 
 if TYPE_CHECKING:
     from tests.sim.member import Member
@@ -30,7 +32,9 @@ class Checks:
         self.violations: list[str] = []
         self.acknowledged: dict[str, Outcome] = {}
         self.denied: set[str] = set()
-        self.acknowledged_index = 0
+        self.seen_index = 0
+        self._keyed: dict[str, list[str]] = {}
+        self._told: dict[int, list[bytes]] = {}
         self._leaders: dict[int, str] = {}
         self._votes: dict[tuple[str, int], str] = {}
         self._terms: dict[str, int] = {}
@@ -43,6 +47,11 @@ class Checks:
     def failed(self) -> bool:
         """Whether enough went wrong to stop."""
         return len(self.violations) >= _VIOLATIONS_MAX
+
+    @property
+    def terms(self) -> list[int]:
+        """The terms in which anybody led."""
+        return sorted(self._leaders)
 
     def violated(self, where: str, what: str) -> None:
         """Something is wrong."""
@@ -92,6 +101,11 @@ class Checks:
         if before != candidate:
             self.violated(node_id, f"votes for {candidate} in term {term}, and voted for {before}")
 
+    def on_forgotten(self, member: Member) -> None:
+        """A node has lost its votes and terms. It may give a vote again that leads to nothing: see `rebuilding.py`."""
+        self._terms.pop(member.node_id, None)
+        self._votes = {place: vote for place, vote in self._votes.items() if place[0] != member.node_id}
+
     def on_opened(self, member: Member, peer_id: str, journal_id: bytes) -> None:
         """`member` has let a peer in: never with another journal than the one it knows."""
         pair = (member.node_id, peer_id)
@@ -101,9 +115,32 @@ class Checks:
         self._journal_ids[pair] = journal_id
 
     def on_fatal(self, member: Member, error: BaseException) -> None:
-        """No process may end by itself: no fault here is one that a node must die of."""
+        """No process may end by itself, but for a disk that takes nothing: no other fault is one to die of."""
         member.note(f"stops: {type(error).__name__}: {error}")
-        self.violated(member.node_id, f"stops: {type(error).__name__}: {error}")
+        if not (member.disk_trouble and _is_of_disk(error)):
+            self.violated(member.node_id, f"stops: {type(error).__name__}: {error}")
+
+    def on_removed(self, member: Member) -> None:
+        """A process ends because it was removed: somebody asked for that."""
+        if member.node_id not in self._sim.to_remove:
+            self.violated(member.node_id, "stops as if it had been removed, and nobody wanted that")
+
+    def on_role(self, member: Member) -> None:
+        """A leader has everything that was ever committed (Raft, leader completeness)."""
+        journal, index = member.core.journal, self.history.last_index
+        if not member.core.engine.leading:
+            return
+        self._sim.leases.leads(member)
+        if not member.core.membership.current.is_voter(member.node_id):
+            self.violated(member.node_id, "leads, and has no vote")
+        term = self.history.entries[index][0] if index > 1 else 0
+        # One that paused, and has not heard yet that its term is over, leads nobody.
+        if term <= member.core.engine.term and journal.first_index <= index > 1 and journal.term_at(index) != term:
+            self.violated(member.node_id, f"leads without entry {index}, which is committed")
+
+    def leader_of(self, term: int) -> str | None:
+        """Who led in that term."""
+        return self._leaders.get(term)
 
     # --- entries ------------------------------------------------------------------------------------------------------
 
@@ -131,6 +168,15 @@ class Checks:
             if not notice.gap and notice.first_revision != last + 1:
                 self.violated(member.node_id, f"revision {notice.first_revision} is told after {last}")
         self._revisions[run] = notice.revision
+        if not notice.gap:
+            self.on_told(member, notice.changes)
+            self._sim.leases.follow(member, notice)
+
+    def on_told(self, member: Member, changes: Sequence[Change]) -> None:
+        """A listener or watcher hears of whole revisions: of all changes of each, in order, the same everywhere."""
+        for revision, told in group_by_revision(changes, {}).items():
+            if self._told.setdefault(revision, told) != told:
+                self.violated(member.node_id, f"tells revision {revision} otherwise than it was told before")
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
@@ -149,13 +195,18 @@ class Checks:
                 self.violated(member.node_id, f"{request_id} is acknowledged, and was never applied")
                 continue
             self.acknowledged[request_id] = outcome
-            self.acknowledged_index = max(self.acknowledged_index, index_of[request_id])
+            self.seen_index = max(self.seen_index, index_of[request_id])
 
     def on_read(self, member: Member, began_at_index: int) -> None:
         """A linearizable read goes on: everything acknowledged before it began must be visible."""
         index = member.core.state.position.index
         if index < began_at_index:
-            self.violated(member.node_id, f"a read sees entry {index}, and {began_at_index} was acknowledged before it")
+            self.violated(member.node_id, f"a read sees entry {index}, and {began_at_index} was seen before it began")
+        self.seen_index = max(self.seen_index, index)
+
+    def on_keyed(self, name: str, request_id: str) -> None:
+        """A client tries again under the same idempotency key."""
+        self._keyed.setdefault(name, []).append(request_id)
 
     def at_the_end(self, members: list[Member]) -> None:
         """The whole history once more, from nothing."""
@@ -173,5 +224,30 @@ class Checks:
         for request_id, outcome in self.acknowledged.items():
             if replayed.outcomes.get(request_id) != outcome:
                 self.violated("history", f"the outcome of {request_id} is not what was acknowledged")
+        self._at_most_once(replayed)
+        for revision, told in self._told.items():
+            if replayed.changes.get(revision) != told:
+                self.violated("history", f"revision {revision} was told otherwise than its replay gives")
+                break
         for request_id in sorted(self.denied & replayed.outcomes.keys()):
             self.violated("history", f"{request_id} was said not to have happened, and did")
+
+    def _at_most_once(self, replayed: Replayed) -> None:
+        """Of all tries under one key one ran, and all that were answered heard what that one did."""
+        for name, request_ids in self._keyed.items():
+            outcomes = [replayed.outcomes[request_id] for request_id in request_ids if request_id in replayed.outcomes]
+            done = [outcome for outcome in outcomes if outcome.refusal is None]
+            if sum(not outcome.replayed for outcome in done) > 1:
+                self.violated("history", f"{name} has a key, and ran more than once")
+            if len({_answer_of(outcome) for outcome in done}) > 1:
+                self.violated("history", f"{name} has a key, and was answered in two ways")
+
+
+def _answer_of(outcome: Outcome) -> tuple[tuple[object, ...], ...]:
+    """What a client is told, whether or not it is told again."""
+    return tuple((item.status, item.resource_id, item.revision, item.numbers) for item in outcome.items)
+
+
+def _is_of_disk(error: BaseException | None) -> bool:
+    """Whether it is an error of the disk, or follows from one."""
+    return error is not None and (isinstance(error, OSError) or _is_of_disk(error.__cause__))

@@ -8,8 +8,13 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Protocol
 
+from cluster.ports import Disk
+
 START_MS = 1_700_000_000_000
 """The true Unix time at which every simulation begins."""
+
+_EVENTS_MAX = 2_000_000
+"""Of one simulation, some dozens of times what the busiest one has: an endless one must fail, not hang."""
 
 Action = Callable[[], None]
 
@@ -55,6 +60,8 @@ class Scheduler:
             if event.cancelled:
                 continue
             self.events += 1
+            if self.events > _EVENTS_MAX:
+                raise RuntimeError(f"{self.events} events by {self.now_s} s: something goes round in circles")
             event.action()
             if stop is not None and stop():
                 return True
@@ -89,10 +96,12 @@ class SimClock:
 class SimLoop:
     """`ports.Loop` of one life of a process."""
 
-    def __init__(self, scheduler: Scheduler, host: Host, clock: SimClock) -> None:
+    def __init__(self, scheduler: Scheduler, host: Host, clock: SimClock, turn_s: float = 0.0) -> None:
+        """`turn_s`: how long a turn takes; what is to come soon comes that late."""
         self._scheduler = scheduler
         self._host = host
         self._clock = clock
+        self._turn_s = turn_s
 
     def call_later(self, delay_s: float, callback: Action) -> Event:
         """Run `callback` after `delay_s` seconds of the machine's clock."""
@@ -100,7 +109,7 @@ class SimLoop:
 
     def call_soon(self, callback: Action) -> None:
         """Run `callback` after the current event."""
-        self._scheduler.after(0.0, lambda: self._host.run(callback))
+        self._scheduler.after(self._turn_s, lambda: self._host.run(callback))
 
 
 class DiskSpeed:
@@ -108,12 +117,12 @@ class DiskSpeed:
 
     def __init__(self, rng: Random, typical_s: float) -> None:
         self._rng = rng
-        self._typical_s = typical_s
+        self.typical_s = typical_s
         self.stalled_until_s = 0.0
 
     def done_at_s(self, now_s: float) -> float:
         """When a step that starts now will have happened."""
-        took_s = self._rng.expovariate(1 / self._typical_s)
+        took_s = self._rng.expovariate(1 / self.typical_s)
         return max(now_s, self.stalled_until_s) + took_s
 
 
@@ -164,3 +173,32 @@ class SimExecutor:
         if self._busy:
             self._step(0)
         done(error)
+
+
+class SimWriter:
+    """`ports.DurableWriter` of one life of a process: a write and its fsync, each at a time of its own, in no order
+    with what the executors do."""
+
+    def __init__(self, scheduler: Scheduler, host: Host, speed: DiskSpeed, disk: Disk) -> None:
+        self._scheduler = scheduler
+        self._host = host
+        self._speed = speed
+        self._disk = disk
+
+    def write(self, name: str, offset: int, data: bytes, done: Callable[[BaseException | None], None]) -> None:
+        """Write, sync, `done`."""
+        self._then(lambda: self._disk.write(name, offset, data), done, lambda: self._sync(name, done))
+
+    def _sync(self, name: str, done: Callable[[BaseException | None], None]) -> None:
+        self._then(lambda: self._disk.sync(name), done, lambda: done(None))
+
+    def _then(self, step: Action, done: Callable[[BaseException | None], None], after: Action) -> None:
+        def happen() -> None:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - as the real one: handed to `done`
+                done(error)
+            else:
+                after()
+
+        self._scheduler.at(self._speed.done_at_s(self._scheduler.now_s), lambda: self._host.run(happen))

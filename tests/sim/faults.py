@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.sim.abuse import ABUSES
+
 if TYPE_CHECKING:
     from tests.sim.member import Member
     from tests.sim.simulation import Simulation
@@ -20,7 +22,7 @@ class Faults:
         self._kinds = kinds
         self._pause_s = pause_s
         self._stop_s = stop_s
-        self._repaired = False
+        self.repaired = False
         self._wrong_clock = rng.choice(sim.members)
         self.emptied: Member | None = None
 
@@ -35,7 +37,7 @@ class Faults:
 
     def _later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do something later, unless everything was repaired before."""
-        self._sim.scheduler.after(delay_s, lambda: None if self._repaired else action())
+        self._sim.scheduler.after(delay_s, lambda: None if self.repaired else action())
 
     def _duration_s(self) -> float:
         return self._rng.choice((0.05, 0.3, 1.0, 2.5)) * (0.5 + self._rng.random())
@@ -129,6 +131,17 @@ class Faults:
 
         self._sim.scheduler.after(self._duration_s() + 0.5, back)
 
+    def resync(self) -> None:
+        """The log of a node is lost, and it is rebuilt from the others. One at a time: of two in three there would be
+        nobody who knows."""
+        member = self._someone()
+        # It needs a majority beside itself, which whoever removes members meanwhile may take away for good.
+        busy = self.emptied is not None or any(other.kept.rebuilding for other in self._sim.members)
+        if not self._sim.plan.operator and not busy:
+            member.crash(power=False)
+            member.resync()
+            self._restart(member)
+
     # --- disks and clocks ---------------------------------------------------------------------------------------------
 
     def stall(self) -> None:
@@ -216,7 +229,7 @@ class Faults:
 
     def repair(self) -> None:
         """Everything that was broken is whole again."""
-        self._repaired = True
+        self.repaired = True
         self._sim.note("all", "faults end")
         hub = self._sim.hub
         hub.delays.calm = True
@@ -224,6 +237,7 @@ class Faults:
         for member in self._sim.members:
             member.clock.offset_ms = 0
             member.speed.stalled_until_s = 0.0
+            member.kept.disk.faults.capacity_bytes, member.kept.disk.faults.sync_error = None, False
             if member.life is not None and member.life.paused:
                 member.life.resume()
             if not member.up and not member.refused:
@@ -239,6 +253,7 @@ KINDS: dict[str, Callable[[Faults], None]] = {
     "pause": Faults.pause,
     "pause_all": Faults.pause_all,
     "empty": Faults.empty,
+    "resync": Faults.resync,
     "stall": Faults.stall,
     "clock": Faults.clock,
     "isolate": Faults.isolate,
@@ -247,4 +262,5 @@ KINDS: dict[str, Callable[[Faults], None]] = {
     "reset": Faults.reset,
     "snapshot": Faults.snapshot,
     "transfer": Faults.transfer,
+    **ABUSES,
 }

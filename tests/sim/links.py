@@ -7,7 +7,7 @@ two ends learn of a break at times of their own. A cut direction holds packets b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -20,6 +20,7 @@ from tests.sim.clockwork import Host, Scheduler
 Message = dict[str, Any]
 
 _RETRY_S = 0.1
+_KNOCK_S = 1.0
 _HANDSHAKE_S = 1.0
 
 
@@ -235,8 +236,7 @@ class Connection:
         if port.live.get(end.peer_id, (None, None))[1] is end:
             del port.live[end.peer_id]
             port.receiver.on_disconnected(end.peer_id)
-        if end is self.dialer:
-            port.dial_later(end.peer_id)
+        port.dial_later(end.peer_id)
 
 
 class Port:
@@ -244,29 +244,40 @@ class Port:
 
     receiver: Receiver
 
-    def __init__(self, hub: Hub, host: Host, node_id: str, others: tuple[str, ...]) -> None:
+    def __init__(self, hub: Hub, host: Host, node_id: str) -> None:
         self.hub = hub
         self.host = host
         self.node_id = node_id
-        self.others = others
+        self.others: frozenset[str] = frozenset()
+        self._dialing: set[str] = set()
         self.live: dict[str, tuple[Connection, End]] = {}
         self.closed = False
 
     def start(self, receiver: Receiver) -> None:
-        """Accept, and dial the members with larger ids."""
+        """Accept, and dial the members with larger ids; the others only when they are not there for a while."""
         self.receiver = receiver
         self.hub.ports[self.node_id] = self
-        for peer_id in self.others:
-            if self.node_id < peer_id:
-                self.dial_later(peer_id)
+
+    def set_members(self, addresses: Mapping[str, str]) -> None:
+        """Dial these from now on."""
+        self.others = frozenset(addresses)
+        for peer_id in sorted(self.others):
+            self.dial_later(peer_id)
 
     def dial_later(self, peer_id: str) -> None:
-        """Try to reach a peer in a moment."""
-        delay_s = _RETRY_S * (0.1 + self.hub.rng.random())
+        """Try to reach a peer in a moment, or in a while if it is the one that should dial."""
+        if peer_id not in self.others or peer_id in self._dialing:
+            return
+        self._dialing.add(peer_id)
+        retry_s = _RETRY_S if self.node_id < peer_id else _KNOCK_S
+        delay_s = retry_s * (0.1 + self.hub.rng.random())
         self.hub.scheduler.after(delay_s, lambda: self.host.run(lambda: self._dial(peer_id)))
 
     def _dial(self, peer_id: str) -> None:
-        if not self.closed:
+        self._dialing.discard(peer_id)
+        if self.closed or peer_id not in self.others:
+            return
+        if peer_id not in self.live:
             self.hub.dial(self, peer_id)
 
     def send(self, peer_id: str, message: Message) -> bool:

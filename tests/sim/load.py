@@ -99,8 +99,19 @@ class Load:
         then: Callable[[Result], None],
     ) -> None:
         """Propose some commands at a node."""
-        self.writes += 1
         request_ids = [request_id for request_id, _, _ in frames]
+        self.propose(member, [frame_of(*parts) for parts in frames], timeout_s, request_ids, then)
+
+    def propose(
+        self,
+        member: Member,
+        frames: Sequence[bytes],
+        timeout_s: float,
+        request_ids: list[str],
+        then: Callable[[Result], None],
+    ) -> None:
+        """Propose frames at a node."""
+        self.writes += 1
 
         def waiter(result: Result) -> None:
             self._sim.checks.on_result(member, request_ids, result)
@@ -111,7 +122,7 @@ class Load:
 
         def act() -> None:
             try:
-                member.core.propose([frame_of(*parts) for parts in frames], timeout_s, waiter)
+                member.core.propose(frames, timeout_s, waiter)
             except NotCommittedError as refused:
                 waiter(refused)
 
@@ -157,7 +168,7 @@ class Load:
             return
         key = None
         if type(command) not in commands.CLUSTER_SCOPED:  # which have no project to keep a key in, and repeat safely
-            key = Idempotency(name.encode().ljust(16, b"."), name.encode().ljust(16, b"-"), 0, 3_600_000)
+            key = Idempotency(name.encode().ljust(16, b"."), name.encode().ljust(16, b"-"), 0, 86_400_000)
 
         def then(result: Result) -> None:
             if isinstance(result, Exception):
@@ -165,6 +176,8 @@ class Load:
             elif name == "register" and result[0].refusal is None:
                 self._epoch = result[0].items[0].numbers[0]
 
+        if key is not None:
+            self._sim.checks.on_keyed(name, f"{name}.{tries}")
         self.write(member, [(f"{name}.{tries}", command, key)], self._timeout_s(), then)
 
     def _submit(self, member: Member, name: str) -> None:
@@ -199,7 +212,7 @@ class Load:
     def read(self, member: Member, timeout_s: float, then: Callable[[bool], None] = lambda _: None) -> None:
         """A linearizable read at a node."""
         self.reads += 1
-        began_at_index = self._sim.checks.acknowledged_index
+        began_at_index = self._sim.checks.seen_index
 
         def waiter(error: Exception | None) -> None:
             if error is None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from cluster import state as state_rules
-from cluster.core import Core, CoreOptions
-from cluster.host import Host
+from cluster.core import Core
+from cluster.host import CoreOptions, Host
+from cluster.identity import StartError
 from cluster.journal import Journal, JournalOptions
 from cluster.memory_disk import MemoryDisk
 from cluster.memory_state import MemorySnapshots
-from cluster.peers import JOURNAL_UNKNOWN, Peers
+from cluster.peers import REMOVED, Peers, ends
 from cluster.replica import Notice
 from cluster.settings import Limits, Timings
 from statemachine import machine
-from tests.sim.clockwork import Action, DiskSpeed, SimClock, SimExecutor, SimLoop
+from tests.sim.clockwork import Action, DiskSpeed, SimClock, SimExecutor, SimLoop, SimWriter
+from tests.sim.coroutines import running, simulated_loop
+from tests.sim.leadership import DutyClock, Edge
 from tests.sim.links import Port
 from tests.sim.states import Generation, SimState
 
@@ -36,9 +39,12 @@ class Kept:
     snapshots: MemorySnapshots = field(default_factory=MemorySnapshots)
     journal_id: bytes = b""
     journal_ids: dict[str, bytes] = field(default_factory=dict)
+    held_at_least: dict[str, int] = field(default_factory=dict)
     generation: Generation | None = None
     same_boot: bool = True
     clean: bool = False
+    rebuilding: bool = False
+    state_differs: str = ""
 
 
 class Life:
@@ -50,6 +56,7 @@ class Life:
         self._waiting: deque[Action] = deque()
         self.paused = False
         self.over = False
+        self.edge: Edge | None = None
 
     def run(self, action: Action) -> None:
         """Run an action of this process, now or when it is no longer paused."""
@@ -58,9 +65,20 @@ class Life:
         if self.paused:
             self._waiting.append(action)
             return
-        action()
+        if self.edge is None:
+            action()
+        else:
+            with running(self.edge.loop):
+                action()
         if not self.over:
             self._member.sim.checks.after_step(self._member)
+
+    def end(self) -> None:
+        """The process is gone."""
+        self.over = True
+        self._waiting.clear()
+        if self.edge is not None:
+            self.edge.loop.kill()
 
     def resume(self) -> None:
         """Everything that should have happened meanwhile happens now, late."""
@@ -72,35 +90,69 @@ class Life:
 class Process:
     """`host.Owner` of one life."""
 
-    def __init__(self, member: Member, state: SimState, executor: SimExecutor) -> None:
+    def __init__(self, member: Member, state: SimState, executor: SimExecutor, edge: Edge | None) -> None:
         self._member = member
         self._state = state
         self._executor = executor
+        self._edge = edge
 
     def on_notice(self, notice: Notice) -> None:
         """See `checks`."""
         self._member.sim.checks.on_notice(self._member, notice)
+        if self._edge is not None:
+            self._edge.replica.on_notice(notice)
 
     def role_changed(self) -> None:
         """For the transcript."""
         engine = self._member.core.engine
         role = "is elected" if engine.leading else f"follows {engine.leader_id}"
         self._member.note(f"{'leads' if self._member.core.is_leader else role} in term {engine.term}")
+        self._member.sim.checks.on_role(self._member)
+        if self._edge is not None:
+            self._edge.replica.role_changed()
 
     def on_message(self, peer_id: str, message: Mapping[str, Any]) -> None:
-        """Nobody calls the leader's memory here."""
+        """A call of the leader's memory, where somebody makes them."""
+        if self._edge is not None:
+            self._edge.replica.on_message(peer_id, message)
 
     def on_refused(self, peer_id: str, reason: str) -> None:
         """As start.py: a node whose journal is unknown must not go on."""
         self._member.note(f"connection with {peer_id} refused: {reason[:60]}")
-        if reason.startswith(f"{JOURNAL_UNKNOWN}: node {self._member.node_id} "):
-            self._member.refused = True
-            self._member.crash(power=False)
+        if ends(reason, self._member.node_id):
+            self._refused(reason)
+
+    def _refused(self, reason: str) -> None:
+        """It may not go on under its id: for good, if it was removed."""
+        if reason.startswith(REMOVED):
+            self._member.sim.checks.on_removed(self._member)
+            self._member.removed = True
+        self._member.refused = True
+        self._member.crash(power=False)
+        if self._member.removed:
+            self._member.sim.drop_machine(self._member)
 
     def on_fatal(self, error: BaseException) -> None:
         """The end of this life."""
+        if isinstance(error, StartError) and str(error).startswith(REMOVED):
+            self._refused(str(error))
+            return
         self._member.sim.checks.on_fatal(self._member, error)
         self._member.crash(power=False)
+
+    def state_differs(self, text: str) -> None:
+        """As start.py: remembered until the state is built anew."""
+        self._member.note(f"is out of service: {text}")
+        self._member.kept.state_differs = text
+
+    def rebuilt(self, then: Callable[[], None]) -> None:
+        """As start.py: it votes again when that is on disk."""
+
+        def done(error: BaseException | None) -> None:
+            _must_work(error)
+            then()
+
+        self._executor.submit([self._member.remember_rebuilt], done)
 
     def installed(self) -> None:
         """Name the new generation once the log's reset is durable, as start.py does."""
@@ -138,6 +190,11 @@ class Member:
         self.lives = 0
         self.life: Life | None = None
         self.refused = False
+        self.removed = False
+        self.joins = False
+        self.turn_s = 0.0
+        self.started_with = dict.fromkeys(sim.ids, "simulated")
+        self.disk_trouble = False
         self._core: Core | None = None
         self._port: Port | None = None
 
@@ -157,6 +214,11 @@ class Member:
         """Whether a process runs here and is not paused."""
         return self.life is not None and not self.life.paused
 
+    def receive(self, peer_id: str, message: Any) -> None:
+        """A message comes from a peer, whether or not that has sent it."""
+        assert self._port is not None
+        self._port.receiver.on_message(peer_id, message)
+
     def note(self, text: str) -> None:
         """A line of the transcript."""
         self.sim.note(self.node_id, text)
@@ -172,7 +234,7 @@ class Member:
             life.run(self.core.start)
         except Exception as error:  # noqa: BLE001 - as in a real node: whatever it is, the process ends
             self.sim.checks.on_fatal(self, error)
-            life.over = True
+            life.end()
             self.life = None
 
     def _open(self, life: Life) -> None:
@@ -194,29 +256,36 @@ class Member:
         state = self._open_state(journal)
         kept.same_boot, kept.clean = True, False
         snapshot_executor = SimExecutor(scheduler, life, self.speed)
-        others = tuple(member for member in self.sim.ids if member != self.node_id)
         peers = Peers(
             node_id=self.node_id,
             cluster_id=CLUSTER_ID,
             journal_id=kept.journal_id,
-            members=dict.fromkeys(self.sim.ids, "simulated"),
+            members=self.started_with,
             http_address="",
             version="0",
-            fresh=journal.last_index <= 1,
+            fresh=journal.last_index <= 1 and not self.joins,
             journal_ids=dict(kept.journal_ids),
-            remember=lambda known: snapshot_executor.submit([lambda: self._remember(known)], _must_work),
+            remember=lambda known, held: snapshot_executor.submit([lambda: self._remember(known, held)], _must_work),
+            held_at_least=kept.held_at_least,
+            rebuilding=kept.rebuilding,
         )
-        self._port = Port(self.sim.hub, life, self.node_id, others)
+        self._port = Port(self.sim.hub, life, self.node_id)
         self.note(f"starts at entry {state.position.index} of {journal.last_index}, term {journal.getCurrentTerm()}")
+        run = self._rng.getrandbits(63)
+        loop = SimLoop(scheduler, life, self.clock, self.turn_s)
+        life.edge = self._edge(life, run, peers, loop) if self.sim.plan.fleet else None
         self._core = Core(
             CoreOptions(
                 self.node_id,
-                self.sim.ids,
+                self.started_with,
                 CLUSTER_ID,
-                self._rng.getrandbits(63),
+                run,
                 self._timings,
                 self._limits,
                 self._rng.getrandbits(63),
+                joins=self.joins,
+                rebuilding=kept.rebuilding,
+                state_differs=kept.state_differs,
             ),
             journal=journal,
             state=state,
@@ -225,12 +294,21 @@ class Member:
             host=Host(
                 network=self._port,
                 clock=self.clock,
-                loop=SimLoop(scheduler, life, self.clock),
+                loop=loop,
                 journal_executor=SimExecutor(scheduler, life, self.speed),
                 snapshot_executor=snapshot_executor,
+                journal_writer=SimWriter(scheduler, life, self.speed, kept.disk) if self.sim.plan.writer else None,
             ),
-            owner=Process(self, state, snapshot_executor),
+            owner=Process(self, state, snapshot_executor, life.edge),
         )
+        if life.edge is not None:
+            life.edge.begin(self._core)
+
+    def _edge(self, life: Life, run: int, peers: Peers, loop: SimLoop) -> Edge:
+        coroutines = simulated_loop(
+            self.sim.scheduler, life, self.clock, lambda defect: self.sim.checks.violated(self.node_id, defect)
+        )
+        return Edge(run=run, peers=peers, loop=coroutines, duty_clock=DutyClock(self.clock, loop))
 
     def _open_state(self, journal: Journal) -> SimState:
         kept = self.kept
@@ -244,8 +322,8 @@ class Member:
         kept.generation = Generation(state.generation, state.position, state.store)
         return state
 
-    def _remember(self, known: dict[str, bytes]) -> None:
-        self.kept.journal_ids = dict(known)
+    def _remember(self, known: dict[str, bytes], held: dict[str, int]) -> None:
+        self.kept.journal_ids, self.kept.held_at_least = dict(known), dict(held)
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -255,7 +333,7 @@ class Member:
         if life is None:
             return
         self._keep()
-        life.over = True
+        life.end()
         self.life = None
         assert self._port is not None
         self._port.drop(lambda: self._rng.random() * (0.8 if power else 0.05))
@@ -294,6 +372,29 @@ class Member:
             self.kept.generation = Generation(state.generation, state.position, state.store)
         elif state.previous is not None and state.previous.number == named.number:
             self.kept.generation = state.previous
+
+    def remember_rebuilt(self) -> None:
+        """It is whole again."""
+        self.kept.rebuilding = False
+        self.note("is rebuilt, and counts again")
+
+    def resync(self) -> None:
+        """The log of a stopped node is damaged, and somebody runs `hive resync`: all goes but who it is."""
+        if self._core is not None and self._core.membership.current.founded:
+            self.started_with, self.joins = self._core.membership.current.addresses(), True
+        self.kept = Kept(
+            journal_id=self.kept.journal_id,
+            journal_ids=self.kept.journal_ids,
+            held_at_least=self.kept.held_at_least,
+            rebuilding=True,
+        )
+        self.sim.checks.on_forgotten(self)
+        self.note("has lost its log, and is rebuilt")
+
+    def empty_now(self) -> Kept:
+        """As `empty`, of a machine that runs; it stays down."""
+        self.crash(power=False)
+        return self.empty()
 
     def empty(self) -> Kept:
         """Somebody empties the data directory; returns what was in it."""

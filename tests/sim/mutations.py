@@ -113,6 +113,13 @@ MUTATIONS = (
                 'message["next_node_idx"] - 1 > durable',
                 "False",
             ),
+            # The second one that keeps a commit from the others until the leader's own disk has it.
+            Change(
+                _TRANSPORT,
+                "GuardedTransport._send_append",
+                'message["commit_index"] = min(message["commit_index"], self._journal.durable_index)',
+                "pass",
+            ),
         ),
         plot="leader_with_a_stalled_disk",
     ),
@@ -151,7 +158,10 @@ MUTATIONS = (
         (
             Change(_TRANSPORT, "GuardedTransport._receive_ack", 'message["term"] != engine.term or ', ""),
             Change(
-                _TRANSPORT, "GuardedTransport._deliver_held_acks", 'elif message["term"] == engine.term:', "else:"
+                _TRANSPORT,
+                "GuardedTransport._deliver_held_acks",
+                'elif message["term"] == engine.term and engine.counts(peer):',
+                "elif engine.counts(peer):",
             ),
         ),
         plot="acknowledgement_of_an_earlier_leadership",
@@ -171,8 +181,7 @@ MUTATIONS = (
                 "    return min(self.high, self.table.last)",
             ),
         ),
-        focus="divergence",
-        first=10,
+        plot="old_indexes_and_new_entries",
     ),
     Mutation(
         "applied before it is on the own disk",
@@ -235,7 +244,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a linearizable read without a round",
-        (Change("cluster.read_index", "ReadIndex.pump", "if self._alone:", "if True:"),),
+        (Change("cluster.read_index", "ReadIndex.pump", "if self._contact.alone:", "if True:"),),
         first=7,
     ),
     Mutation(

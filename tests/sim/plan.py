@@ -10,7 +10,9 @@ from random import Random
 import cluster.applier
 import cluster.core
 import cluster.snapshots
+import statemachine.limits
 from cluster.settings import Limits, Timings
+from tests.sim.abuse import poisoned_handlers
 from tests.sim.faults import KINDS
 
 TICK_S = 0.02
@@ -22,13 +24,18 @@ TIMINGS = Timings(
     election_timeout_max_ms=800,
     fallback_ms=1_000,
     disk_stall_ms=1_500,
+    promote_stable_ms=600,
 )
 
 
 FOCI: dict[str, tuple[str, ...]] = {
     "all": tuple(sorted(KINDS)),
     "snapshots": ("isolate", "partition", "kill", "power", "reset", "stall", "transfer", "link") + ("snapshot",) * 4,
+    "rebuilds": ("resync",) * 3 + ("isolate", "partition", "kill", "power", "reset", "transfer", "snapshot", "pause"),
     "clocks": ("clock",) * 4 + ("kill", "isolate", "transfer", "pause", "reset"),
+    "leases": ("pause", "pause_all", "isolate", "partition", "link", "reset", "transfer", "kill", "stall", "clock"),
+    "disks": ("disk_full", "disk_full", "disk_error", "stall", "power", "power_all", "kill", "snapshot"),
+    "members": ("isolate", "partition", "link", "reset", "transfer", "kill", "power", "power_all", "pause", "snapshot"),
     "divergence": ("isolate", "partition", "power", "link", "transfer", "reset", "pause", "stall"),
 }
 """Kinds of trouble that belong together. Most seeds take from all; the others go deep into one part."""
@@ -50,12 +57,16 @@ class Plan:
     chunk_bytes: int
     slice_s: float
     limits: Limits
+    fleet: bool = False
+    writer: bool = False
+    changes_kept_max: int = 1_000_000
+    operator: bool = False
 
 
 def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
     """Throw the dice."""
     rng = Random(f"plan {seed}")
-    thrown = rng.choice(("all", "all", "all", "snapshots", "divergence", "clocks"))
+    thrown = rng.choice(("all", "all", "all", "snapshots", "divergence", "clocks", "leases", "disks", "members"))
     focus = focus or thrown
     deep = focus != "all"
     kinds = rng.sample(FOCI[focus], rng.randrange(len(FOCI[focus]) - 2 if deep else 3, len(FOCI[focus])))
@@ -79,6 +90,11 @@ def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
             snapshot_log_bytes=rng.choice((1_000, 3_000) if images else (3_000, 20_000, 200_000)),
             uncommitted_bytes_max=rng.choice((20_000, 64 << 20)),
         ),
+        fleet=focus == "leases" or (focus == "all" and rng.random() < 0.2),
+        writer=rng.random() < 0.5,
+        changes_kept_max=rng.choice((50, 1_000_000)),
+        # With one or two voters left nobody would know whose clock is wrong.
+        operator=focus == "members" or (focus == "all" and rng.random() < 0.2 and "clock" not in kinds),
     )
 
 
@@ -89,12 +105,14 @@ def settings_of(plan: Plan) -> Iterator[None]:
         (cluster.core, "TICK_S", TICK_S),
         (cluster.snapshots, "_CHUNK_BYTES", plan.chunk_bytes),
         (cluster.applier, "_SLICE_S", plan.slice_s),
+        (statemachine.limits, "CHANGES_KEPT_MAX", plan.changes_kept_max),
     )
     before = [getattr(owner, name) for owner, name, _ in wanted]
     for owner, name, value in wanted:
         setattr(owner, name, value)
     try:
-        yield
+        with poisoned_handlers():
+            yield
     finally:
         for (owner, name, _), value in zip(wanted, before, strict=True):
             setattr(owner, name, value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.sim import integrity_plots, lease_plots, replication_plots
 from tests.sim.script import script
 
 
@@ -206,6 +207,22 @@ def acknowledgement_of_an_earlier_leadership() -> list[str]:
         return play.finish()
 
 
+def longer_log_in_an_older_term() -> list[str]:
+    """Of three one is down; one has the longer log, the other campaigned in a newer term: only the first can lead."""
+    with script() as play:
+        old, two = play.leader, play.others(play.leader)
+        play.cut([old], two)
+        play.begin_write(old)
+        play.until(lambda: any(member.core.engine.candidate for member in two))
+        candidate, other = sorted(two, key=lambda member: not member.core.engine.candidate)
+        other.crash(power=False)
+        play.break_connections(old)
+        play.until(lambda: not old.core.engine.leading)
+        play.heal()
+        play.until(lambda: old.core.is_leader or candidate.core.is_leader)
+        return play.finish()
+
+
 PLOTS: dict[str, Callable[[], list[str]]] = {
     plot.__name__: plot
     for plot in (
@@ -219,5 +236,6 @@ PLOTS: dict[str, Callable[[], list[str]]] = {
         leader_with_a_stalled_disk,
         stalled_leader_gives_way,
         acknowledgement_of_an_earlier_leadership,
+        longer_log_in_an_older_term,
     )
-}
+} | integrity_plots.PLOTS | lease_plots.PLOTS | replication_plots.PLOTS

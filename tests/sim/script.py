@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from cluster.replica import AddMember, MemberChange, PromoteMember, RemoveMember
 from cluster.settings import Limits
-from statemachine.commands import AppendEvents, CreateSession, NewEvent
+from statemachine.commands import AppendEvents, Command, CreateSession, NewEvent
 from tests.sim.load import Result
 from tests.sim.member import Member
+from tests.sim.membership import Asking, join
 from tests.sim.plan import Plan, settings_of
 from tests.sim.silence import silence
 from tests.sim.simulation import Simulation
 
 _PATIENCE_S = 10.0
+_FOREVER_S = 1e6
 
 
-def _plan(nodes: int, disk_s: float) -> Plan:
+def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float) -> Plan:
     return Plan(
         nodes=nodes,
         focus="script",
@@ -28,23 +32,31 @@ def _plan(nodes: int, disk_s: float) -> Plan:
         delay_s=0.001,
         in_flight_bytes_max=64 << 20,
         chunk_bytes=1_000,
-        slice_s=-1.0,
-        limits=Limits(segment_bytes=65_536, log_keep_bytes=0, snapshot_log_bytes=1 << 30),
+        slice_s=slice_s,
+        limits=Limits(
+            segment_bytes=65_536, log_keep_bytes=0, snapshot_log_bytes=1 << 30, min_free_bytes=min_free_bytes
+        ),
     )
 
 
 class Script:
     """A calm cluster with one session, and the means to trouble it. Entries are applied one at a time."""
 
-    def __init__(self, nodes: int, disk_s: float) -> None:
-        self.sim = Simulation(0, _plan(nodes, disk_s))
+    def __init__(self, plan: Plan) -> None:
+        self.sim = Simulation(0, plan)
         self.sim.hub.delays.calm = True
         self._number = 0
         for member in self.sim.members:
             member.start()
         self.until(lambda: any(member.core.is_leader for member in self.sim.members))
         self.write(self.leader, command=CreateSession("s"))
+        self.until(self._known)
         self.until(self.sim.equal)
+
+    def _known(self) -> bool:
+        """Whether everybody is known with its journal: a leader that has not met somebody writes that down later."""
+        current = self.leader.core.membership.current
+        return current.founded and len(current.journal_ids()) == len(current.members)
 
     @property
     def leader(self) -> Member:
@@ -69,16 +81,16 @@ class Script:
         self.sim.scheduler.run_until(self.sim.scheduler.now_s + duration_s)
 
     def begin_write(
-        self, member: Member, timeout_s: float = 2.0, command: CreateSession | None = None
+        self, member: Member, timeout_s: float = 2.0, command: Command | None = None, size: int = 300
     ) -> list[Result]:
         """Write at a node; the result will be in the list."""
         self._number += 1
         name, results = f"s{self._number}", list[Result]()
-        event = NewEvent(name, "sim.step", b'"%s"' % (b"x" * 300))
+        event = NewEvent(name, "sim.step", b'"%s"' % (b"x" * size))
         self.sim.load.write(member, [(name, command or AppendEvents("s", (event,)), None)], timeout_s, results.append)
         return results
 
-    def write(self, member: Member, command: CreateSession | None = None) -> None:
+    def write(self, member: Member, command: Command | None = None) -> None:
         """Write at a node, and wait for the answer."""
         results = self.begin_write(member, command=command)
         self.until(lambda: bool(results))
@@ -104,6 +116,38 @@ class Script:
         self.until(lambda: before.core.engine.match_index(to.node_id) == before.core.journal.last_index)
         before.core.hand_over(to.node_id)
         self.until(lambda: to.core.is_leader)
+
+    def change(self, change: MemberChange) -> None:
+        """Change the membership, and wait until that is done."""
+        answers: list[bool] = []
+        Asking(self.sim, change, answers.append).ask()
+        self.until(lambda: bool(answers))
+        if not answers[0]:
+            raise AssertionError(f"{change} was refused")
+
+    def add_learner(self, node_id: str) -> Member:
+        """A new machine joins, and catches up."""
+        member = join(self.sim, node_id, self.leader.core.membership.current)
+        self.change(AddMember(node_id, "simulated", ""))
+        member.start()
+        self.until(lambda: self._learned(member))
+        return member
+
+    def _learned(self, member: Member) -> bool:
+        core = self.leader.core
+        known = core.membership.current.members[member.node_id]
+        return bool(known.journal_id) and core.engine.match_index(member.node_id) == core.journal.last_index
+
+    def add(self, node_id: str) -> Member:
+        """A new machine joins, and votes."""
+        member = self.add_learner(node_id)
+        self.change(PromoteMember(node_id))
+        return member
+
+    def remove(self, member: Member) -> None:
+        """A member is removed, and stops by itself."""
+        self.change(RemoveMember(member.node_id))
+        self.until(lambda: member.removed or not member.up)
 
     def begin_snapshot(self, member: Member) -> None:
         """Have a node take a snapshot with its next tick."""
@@ -136,7 +180,22 @@ class Script:
 
 
 @contextmanager
-def script(nodes: int = 3, disk_s: float = 0.0003) -> Iterator[Script]:
+def script(
+    nodes: int = 3, disk_s: float = 0.0003, min_free_bytes: int = 0, slice_s: float = -1.0, batch_bytes: int = 0
+) -> Iterator[Script]:
     """A script to play."""
-    with silence(), settings_of(_plan(nodes, disk_s)):
-        yield Script(nodes, disk_s)
+    plan = _plan(nodes, disk_s, min_free_bytes, slice_s)
+    if batch_bytes:
+        # Below what a node may be started with: only so does a backlog take several messages that the disk is not
+        # faster than.
+        object.__setattr__(plan.limits, "engine_batch_bytes", batch_bytes)
+    with silence(), settings_of(plan):
+        yield Script(plan)
+
+
+@contextmanager
+def fleet_script() -> Iterator[Script]:
+    """A script with one worker that holds a task; what it does is up to the script."""
+    plan = replace(_plan(3, 0.0003, 0, -1.0), fleet=True, trouble_s=_FOREVER_S)
+    with silence(), settings_of(plan):
+        yield Script(plan)

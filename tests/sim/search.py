@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.sim.mutations import MUTATIONS, mutated
+from tests.sim.more_mutations import ALL
+from tests.sim.mutations import mutated
 from tests.sim.plots import PLOTS
 from tests.sim.simulation import simulate
 
@@ -20,7 +21,7 @@ def main() -> int:
     parser.add_argument("--focus", default="", help="instead of the mutation's own")
     parser.add_argument("--nodes", type=int, default=0, help="instead of the mutation's own")
     options = parser.parse_args()
-    for mutation in MUTATIONS:
+    for mutation in ALL:
         if options.only not in mutation.name:
             continue
         if mutation.plot:

@@ -9,12 +9,17 @@ from typing import Any
 from statemachine.commands import CreateSession
 from tests.sim.checks import Checks
 from tests.sim.clockwork import Scheduler
+from tests.sim.coroutines import ClientHost
 from tests.sim.faults import Faults
+from tests.sim.leases import Leases
 from tests.sim.links import Delays, Hub
 from tests.sim.load import Load, Result
 from tests.sim.member import Member
+from tests.sim.membership import Operator
 from tests.sim.plan import TIMINGS, Plan, plan_of, settings_of
 from tests.sim.silence import silence
+from tests.sim.watchers import Watchers
+from tests.sim.workers import Fleet, Worker
 
 _SETTLE_S = 15.0
 """After the last fault everything must be well again within this (simulated) time."""
@@ -44,6 +49,8 @@ class Simulation:
         delays = Delays(Random(f"delays {seed}"), plan.delay_s)
         self.hub = Hub(self.scheduler, Random(f"network {seed}"), delays, plan.in_flight_bytes_max)
         self.ids = tuple(f"n{number + 1}" for number in range(plan.nodes))
+        self.to_remove: set[str] = set()
+        self.gone: list[Member] = []
         self.members = [
             Member(self, node_id, Random(f"member {node_id} {seed}"), TIMINGS, plan.limits) for node_id in self.ids
         ]
@@ -51,7 +58,28 @@ class Simulation:
         self.hub.on_sent = self.checks.on_sent
         self.hub.on_opened = self._opened
         self.load = Load(self, Random(f"load {seed}"), plan.load_pause_s, plan.trouble_s)
+        self.poisoned = 0
+        self.clients = ClientHost(self.scheduler, lambda defect: self.checks.violated("clients", defect))
+        self.fleet = Fleet(self, self.clients, Random(f"fleet {seed}"), plan.trouble_s) if plan.fleet else None
+        self.leases = Leases(self)
+        self.watchers = Watchers(self, Random(f"watchers {seed}"))
+        self.operator = Operator(self, Random(f"operator {seed}"), plan.trouble_s)
         self.faults = Faults(self, Random(f"faults {seed}"), plan.kinds, plan.fault_pause_s, plan.trouble_s)
+
+    def add_machine(self, node_id: str) -> Member:
+        """One more, which nobody has started yet."""
+        member = Member(self, node_id, Random(f"member {node_id} {self.seed}"), TIMINGS, self.plan.limits)
+        self.ids = (*self.ids, node_id)
+        self.members.append(member)
+        self.by_id[node_id] = member
+        return member
+
+    def drop_machine(self, member: Member) -> None:
+        """It is none of the cluster's any more."""
+        member.crash(power=False)
+        if member in self.members:
+            self.members.remove(member)
+            self.gone.append(member)
 
     def note(self, where: str, text: str) -> None:
         """A line of the transcript."""
@@ -60,12 +88,23 @@ class Simulation:
     def _opened(self, node_id: str, peer_id: str, hello: dict[str, Any]) -> None:
         self.checks.on_opened(self.by_id[node_id], peer_id, hello["journal_id"])
 
+    @property
+    def workers(self) -> list[Worker]:
+        """The agents that work, where there are any."""
+        return [] if self.fleet is None else self.fleet.workers
+
     def run(self) -> Report:
         """Trouble, repair, calm, and the last checks."""
         self.note("all", f"plan: {self.plan}")
         for member in self.members:
             member.start()
         self.load.begin()
+        self.watchers.begin()
+        if self.fleet is not None:
+            self.leases.begin()
+            self.fleet.begin()
+        if self.plan.operator:
+            self.operator.begin()
         self.faults.begin()
         self._until(self.plan.trouble_s)
         if not self.checks.failed:
@@ -74,8 +113,9 @@ class Simulation:
             self.stay_calm()
         if not self.checks.violations:
             self.checks.at_the_end(self.members)
-        for member in self.members:
+        for member in (*self.members, *self.gone):
             member.crash(power=False)
+        self.clients.loop.kill()
         return self._report()
 
     def _until(self, time_s: float) -> None:
@@ -87,6 +127,11 @@ class Simulation:
         while self.faults.emptied is not None and not self.checks.failed:
             self._until(self.scheduler.now_s + 0.1)
         self.faults.repair()
+        if self.plan.operator:
+            self.operator.finish()
+            self.scheduler.run_until(self.scheduler.now_s + _SETTLE_S, lambda: self.checks.failed or self.operator.done)
+            if not self.operator.done:
+                self.checks.violated("operator", f"stuck: {self.operator.open()} {_SETTLE_S} s after the last fault")
         end_s = self.scheduler.now_s + _SETTLE_S
         served: set[str] = set()
         for member in self.members:
@@ -132,6 +177,8 @@ class Simulation:
     def stay_calm(self) -> None:
         """A follower that was away comes back: the healthy leader stays, and its term."""
         leader = next(member for member in self.members if member.core.is_leader)
+        if len(leader.core.membership.current.voters) < 3:
+            return  # nobody may be away
         term = leader.core.engine.term
         away = Random(f"calm {self.seed}").choice([member for member in self.members if member is not leader])
         pairs = {(away.node_id, other) for other in self.ids} | {(other, away.node_id) for other in self.ids}
@@ -161,7 +208,10 @@ class Simulation:
             "reads": self.load.reads_done,
             "lives": sum(member.lives for member in self.members),
             "installs": sum("installs the snapshot" in text for _, _, text in self.lines),
-            "terms": max(member.core.engine.term for member in self.members),
+            "changes": self.watchers.changes,
+            "leases": self.leases.expired,
+            "member_changes": self.operator.changes,
+            "terms": max(self.checks.terms, default=0),
         }
         return Report(self.seed, self.checks.violations, lines, figures)
 

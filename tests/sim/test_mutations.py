@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.mutations import MUTATIONS, Change, Mutation, changed, mutated
+from tests.sim.more_mutations import ALL
+from tests.sim.mutations import Change, Mutation, changed, mutated
 from tests.sim.plots import PLOTS
 from tests.sim.simulation import simulate
 
@@ -14,7 +15,7 @@ def test_plots_end_well(plot: str) -> None:
     assert PLOTS[plot]() == []
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
+@pytest.mark.parametrize("mutation", ALL, ids=lambda mutation: mutation.name)
 def test_a_missing_guard_is_noticed(mutation: Mutation) -> None:
     with mutated(mutation):
         assert _is_noticed(mutation), f"no seed of {mutation.seeds} notices"
@@ -31,7 +32,7 @@ def test_mutations_are_undone() -> None:
     from cluster.intake import Intake
 
     before = Intake.take
-    with mutated(next(mutation for mutation in MUTATIONS if "repeated batch again" in mutation.name)):
+    with mutated(next(mutation for mutation in ALL if "repeated batch again" in mutation.name)):
         assert Intake.take is not before
     assert Intake.take is before
 

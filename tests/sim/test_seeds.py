@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim.__main__ import nodes_of
+from tests.sim.many import nodes_of
 from tests.sim.plan import FOCI
 from tests.sim.simulation import Report, simulate
 
@@ -47,3 +47,10 @@ def test_the_simulator_does_something() -> None:
     assert totals["lives"] > 8 * 4
     assert totals["terms"] > 16
     assert totals["installs"] > 0
+
+
+def test_leases_are_held_and_expire() -> None:
+    """Seeds in which no lease ends would show nothing about leases."""
+    reports = [simulate(seed, nodes=nodes_of(seed), focus="leases") for seed in range(200, 208)]
+    assert sum(report.figures["leases"] for report in reports) > 0
+    assert sum(report.figures["changes"] for report in reports) > 1_000

@@ -17,8 +17,8 @@ from statemachine.task_record import Task, Win
 from statemachine.task_states import TaskState
 from tests.statemachine.harness import Harness
 
-WITHOUT_INVARIANT = {b"S", b"w", b"e"}
-"""Settings; work (any row is legal to be missing here); sessions to expire (tested with sessions)."""
+WITHOUT_INVARIANT = {b"S", b"w", b"e", b"m"}
+"""Settings; work (any row is legal to be missing here); sessions to expire and members (tested with those)."""
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from statemachine import agent_record, commands, limits, machine, session_record
 from statemachine.commands import Backoff, Checkpoint, Completion, Failure, Held, NewEvent, NewTask, Release
-from statemachine.outcome import Outcome, Refusal
+from statemachine.outcome import Item, Outcome, Refusal
 from statemachine.task_failure import backoff_ms
 from tests.statemachine.harness import Harness
 
@@ -60,13 +60,18 @@ def test_fence_after_the_task_went_to_another(h: Harness, verb: str) -> None:
     assert refusal.current["agent_id"] == "a2"
 
 
+def plain(item: Item) -> Item:
+    """Without the record."""
+    return Item(item.status, item.resource_id, item.revision, item.numbers)
+
+
 @pytest.mark.parametrize("verb", ["complete", "fail", "release"])
 def test_a_repeat_gets_the_same_answer(h: Harness, verb: str) -> None:
     h.submit()
     h.claim()
     first = h.item(VERBS[verb]("a1", 1))
     content = h.content()
-    assert h.item(VERBS[verb]("a1", 1)) == first
+    assert h.item(VERBS[verb]("a1", 1)) == plain(first)
     assert h.content() == content
     for other in VERBS.keys() - {verb}:
         assert h.refusal(VERBS[other]("a1", 1)).code == "stale_attempt"
@@ -74,7 +79,7 @@ def test_a_repeat_gets_the_same_answer(h: Harness, verb: str) -> None:
         h.advance(100_000)
         h.do(commands.WakeTasks())
         h.claim("t1", "a2")
-        assert h.item(VERBS[verb]("a1", 1)) == first
+        assert h.item(VERBS[verb]("a1", 1)) == plain(first)
         assert h.refusal(VERBS[verb]("a2", 1)).code == "stale_attempt"
 
 

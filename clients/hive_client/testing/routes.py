@@ -7,6 +7,7 @@ from typing import Any
 
 from hive_client.testing.exchange import Answer, Asked, page
 from hive_client.testing.feed import Feed
+from hive_client.testing.members import Members
 from hive_client.testing.problems import Problem, invalid
 from hive_client.testing.queue import TaskQueue
 from hive_client.testing.roster import HEARTBEAT_INTERVAL_MS, AgentState, Roster
@@ -25,6 +26,7 @@ class Routes:
         self.queue = TaskQueue(world, self.roster)
         self.sessions = SessionLog(world)
         self.feed = Feed(world)
+        self.members = Members(world)
         self.verbs = Verbs(world, self.queue, self.roster, self.sessions)
         tasks = TaskRoutes(world, self.queue, self.roster, self.verbs)
         self._table: dict[tuple[str, tuple[str, ...]], Handler] = {
@@ -83,7 +85,7 @@ class Routes:
             ("GET", "/readyz", lambda a: Answer(200, {"status": "ok", "checks": {}})),
             ("GET", "/health", lambda a: Answer(200, {"status": "ok", "checks": {}})),
             ("GET", "/api/status/cluster", lambda a: Answer(200, self._status())),
-            ("GET", "/api/cluster/members", lambda a: Answer(200, {"items": self._status()["members"]})),
+            *self.members.table(),
         ]
 
     # Sessions.
@@ -183,12 +185,12 @@ class Routes:
         return Answer(200 if known else 201, {"project": name, "created_revision": at, "revision": at})
 
     def _status(self) -> dict[str, Any]:
-        member = {"node_id": "fake", "role": "leader", "voter": True, "connected": True, "http_address": ""}
         return {
             "cluster_id": self.world.cluster_id, "node_id": "fake", "role": "leader", "leader_id": "fake", "term": 1,
-            "group": 0, "revision": self.world.revision, "commit_index": self.world.revision, "members": [member],
-            "applied_index": self.world.revision, "has_quorum": True, "version": "fake", "cluster_version": "fake",
-            "changes": {"oldest_revision": self.world.oldest_revision}, "alarms": [],
+            "group": 0, "revision": self.world.revision, "commit_index": self.world.revision,
+            "applied_index": self.world.revision, "members": self.members.documents(), "has_quorum": True,
+            "version": "fake", "cluster_version": "fake", "alarms": [],
+            "changes": {"oldest_revision": self.world.oldest_revision},
         }  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_damage_to_what_was_durable_refuses_to_start_and_changes_nothing() -> No
 def test_damage_is_told_with_the_way_out() -> None:
     bench, ends = three_groups()
     bench.disk.corrupt(FIRST, ends[1] - 5)
-    with pytest.raises(JournalDamaged, match=rf"{FIRST} at byte {ends[0]}, .*never used"):
+    with pytest.raises(JournalDamaged, match=rf"{FIRST} at byte {ends[0]}, .*hive resync"):
         open_bench(bench.disk)
 
 
@@ -348,7 +348,7 @@ def test_another_journals_segments_are_refused() -> None:
 
 
 def test_an_empty_directory_is_not_a_journal() -> None:
-    with pytest.raises(JournalMissing, match="never used"):
+    with pytest.raises(JournalMissing, match="hive resync"):
         open_bench(MemoryDisk(), create=False)
 
 

@@ -308,12 +308,12 @@ def test_refused_proposals_are_made_again() -> None:
             await t.poll("a1")
             propose, failures = t.replica.propose, 6
 
-            async def failing(frames: list[bytes], timeout_s: float) -> object:
+            async def failing(frames: list[bytes], timeout_s: float, term: int | None = None) -> object:
                 nonlocal failures
                 if failures:
                     failures -= 1
                     raise NotCommittedError("overloaded", "too much is waiting")
-                return await propose(frames, timeout_s)
+                return await propose(frames, timeout_s, term)
 
             t.replica.propose = failing  # type: ignore[method-assign,assignment]  # a replica under pressure
             t.submit("t1")

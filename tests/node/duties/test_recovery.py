@@ -73,8 +73,8 @@ def test_dispatch_rests_when_listeners_went_while_offers_were_under_way() -> Non
             passes = 0
             propose, match = t.replica.propose, leadership._dispatcher.match
 
-            async def slowly(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
-                outcomes = await propose(frames, timeout_s)
+            async def slowly(frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
+                outcomes = await propose(frames, timeout_s, term)
                 await settle()
                 return outcomes
 
@@ -104,10 +104,12 @@ def test_agent_that_is_declared_offline_while_it_calls_comes_back() -> None:
             propose = t.replica.propose
             polls: list[asyncio.Task[object]] = []
 
-            async def heard_meanwhile(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+            async def heard_meanwhile(
+                frames: Sequence[bytes], timeout_s: float, term: int | None = None
+            ) -> list[Outcome]:
                 if not polls:
                     polls.append(await t.poll("a1"))
-                return await propose(frames, timeout_s)
+                return await propose(frames, timeout_s, term)
 
             t.replica.propose = heard_meanwhile  # type: ignore[method-assign]  # a slow disk
             await t.clock.advance(17)
@@ -127,7 +129,7 @@ def test_silence_that_ended_before_it_was_said_is_not_said() -> None:
             t.register("a1")
             propose, refused = t.replica.propose, 0
 
-            async def refusing(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+            async def refusing(frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
                 nonlocal refused
                 refused += 1
                 raise NotCommittedError("no_leader", "not now")
@@ -183,10 +185,12 @@ def test_offer_that_was_accepted_just_in_time_is_no_miss() -> None:
             await t.poll("a1")
             propose = t.replica.propose
 
-            async def after_the_agent(frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+            async def after_the_agent(
+                frames: Sequence[bytes], timeout_s: float, term: int | None = None
+            ) -> list[Outcome]:
                 if t.status("t1") == "assigned":
                     t.accept("a1", "t1")
-                return await propose(frames, timeout_s)
+                return await propose(frames, timeout_s, term)
 
             t.replica.propose = after_the_agent  # type: ignore[method-assign]  # the acceptance is first in the log
             await t.clock.advance(6)

@@ -38,7 +38,7 @@ class Member(LocalReplica):
     def leadership_confirmed_s(self) -> float | None:
         return (0.0 if self.sure else 60.0) if self.is_leader else None
 
-    async def propose(self, frames: Sequence[bytes], timeout_s: float) -> list[Outcome]:
+    async def propose(self, frames: Sequence[bytes], timeout_s: float, term: int | None = None) -> list[Outcome]:
         cluster = self.cluster
         if cluster.leader is None or cluster.strikes():
             raise NotCommittedError("no_leader", "trouble")
