@@ -336,6 +336,11 @@ def _finish(opened: Opened, records: IdentityFile, core: Core) -> None:
         # A fault vouches for nothing.
         if not core.failed:
             _mark_clean(opened, records)
+    except OSError as error:
+        raise StartError(
+            f"the node has stopped, but its end could not be written: {error.strerror or error}; nothing acknowledged "
+            f"is lost; {way_out(error)}, then start it again"
+        ) from error
     finally:
         opened.state.let_go()
         opened.disk.close()

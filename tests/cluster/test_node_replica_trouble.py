@@ -15,6 +15,7 @@ from cluster.node_replica import NodeReplica
 from cluster.real.kernel_sync import KernelSync
 from cluster.replica import CallFailedError, NotCommittedError, OutcomeUnknownError, TooStaleError
 from cluster.snapshots import Snapshots
+from cluster.start import StartError
 from statemachine import session_record
 from statemachine.commands import CreateSession
 from tests.cluster.abandoning import abandon
@@ -294,6 +295,30 @@ def test_a_fault_in_what_a_thread_has_finished_ends_the_node(tmp_path: Path) -> 
         await replica.close()
         with pytest.raises((NotCommittedError, OutcomeUnknownError)):
             await write
+
+    _run(play())
+
+
+def test_a_stop_whose_end_cannot_be_written_says_so_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play() -> None:
+        nodes = Nodes(tmp_path, 1)
+        replica = await nodes.start("n1")
+        await nodes.until_led()
+        await _write(replica, "one")
+
+        def fail(*_: Any) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "fdatasync", fail)
+        with pytest.raises(StartError, match="nothing acknowledged is lost"):
+            await replica.close()
+        monkeypatch.undo()
+        again = await nodes.start("n1")
+        await nodes.until_led()
+        assert _sees(again, "one")
+        await nodes.stop("n1")
 
     _run(play())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -24,7 +25,10 @@ def fresh_seed(name: str) -> int:
 
 def _simulate(nodes: int | None, focus: str | None, verbose: bool, seed: int) -> Report:
     """One seed, in whatever process. A transcript nobody reads is not sent back."""
-    report = simulate(seed, nodes=nodes or nodes_of(seed), focus=focus)
+    try:
+        report = simulate(seed, nodes=nodes or nodes_of(seed), focus=focus)
+    except Exception:  # noqa: BLE001 - whatever it is, the other seeds are run all the same
+        return Report(seed, ["the simulation itself failed", *traceback.format_exc().splitlines()])
     return report if report.violations or verbose else replace(report, transcript=[])
 
 

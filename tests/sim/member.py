@@ -357,8 +357,12 @@ class Member:
             return
         core = self.core
         core.stop()
-        core.journal.sync_blocking()
-        core.journal.close()
+        try:
+            core.journal.sync_blocking()
+            core.journal.close()
+        except OSError:
+            self.crash(power=False)  # a disk that fails now: it ends without the mark
+            return
         self.crash(power=False)
         kept = self.kept.generation
         self.kept.clean = kept is not None and kept.position == core.state.position
