@@ -232,12 +232,14 @@ class Snapshots:
     # --- fetching -----------------------------------------------------------------------------------------------------
 
     def on_offer(self, peer_id: str, manifest_bytes: bytes, applied_index: int) -> None:
-        """The leader says the log does not reach back far enough. An image not newer than the state is refused."""
+        """The leader says the log does not reach back far enough. An image not newer than the state is refused, or
+        than one that is here and waits to be installed: it would take that one's place on the disk."""
         try:
             manifest = decode_manifest(manifest_bytes)
         except msgspec.DecodeError as error:
             raise ProtocolViolationError(f"snapshot offer: {error}") from error
-        if manifest.cluster_id != self._cluster_id or manifest.position.index <= applied_index:
+        here = applied_index if self.ready is None else max(applied_index, decode_manifest(self.ready).position.index)
+        if manifest.cluster_id != self._cluster_id or manifest.position.index <= here:
             self._send(peer_id, {"type": "installed", "index": applied_index})
             return
         if self._fetch is not None and self._fetch.busy:

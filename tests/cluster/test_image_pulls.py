@@ -110,3 +110,28 @@ def test_a_place_that_is_not_in_it_costs_the_connection_not_the_node(giver: _Giv
         giver.pull(5, offset)
     giver.executor.work()
     assert giver.sent == []
+
+
+def test_an_older_one_is_not_fetched_while_a_newer_one_waits_to_be_installed(giver: _Giver, tmp_path: Path) -> None:
+    """It would take the newer one's place on the disk, and then the log is cut off behind that."""
+    older = giver.state.manifest()
+    giver.begin_snapshot(9)
+    giver.executor.work()
+    newer = giver.state.manifest()
+    assert older is not None
+    assert newer is not None
+    in_memory = isinstance(giver.state, MemoryState)
+    taker = _Giver(MemoryState() if in_memory else LmdbState(tmp_path / "to", 16 << 20, None))
+    taker.snapshots.on_offer("n1", newer, 1)
+    while taker.sent:
+        pull = taker.sent.pop()
+        giver.pull(pull["index"], pull["offset"])
+        giver.executor.work()
+        taker.snapshots.on_chunk("n1", giver.sent.pop())
+        taker.executor.work()
+    assert taker.snapshots.ready == newer
+    taker.snapshots.on_offer("n3", older, 1)
+    taker.executor.work()
+    assert taker.sent == [{"type": "installed", "index": 1}]
+    assert taker.state.snapshot_index() == 9
+    taker.state.close()
