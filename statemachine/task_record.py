@@ -171,7 +171,8 @@ def find(reader: Reader, project_no: int, task_id: str) -> Task | None:
 
 def is_name(text: str) -> bool:
     """Whether a text may stand in a key. The edge says more precisely what is wrong with one that may not."""
-    return 0 < len(text.encode()) <= limits.ID_BYTES_MAX and "\0" not in text
+    size = len(text) if text.isascii() else len(text.encode())
+    return 0 < size <= limits.ID_BYTES_MAX and "\0" not in text
 
 
 def set_body(state: Overlay, task: Task, field: str, value: Json | str | tuple[str, ...] | None) -> None:

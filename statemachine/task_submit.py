@@ -76,17 +76,17 @@ def submit(ctx: Context, items: tuple[NewTask, ...], *, path: str, revision: int
     run = _Submission(ctx, items, path, revision, [None] * len(items), project_no=project.number, project=project.name)
     for index, new in enumerate(items):
         run.index_by_id.setdefault(new.task_id, index)
-    for index in range(len(items)):
+    for index, new in enumerate(items):
         if run.results[index] is None:
-            _submit_in_order(run, index)
+            if new.depends_on:
+                _submit_in_order(run, index)
+            else:
+                _submit_one(run, index, None)
     return tuple([item for item in run.results if item is not None])
 
 
 def _submit_in_order(run: _Submission, first: int) -> None:
     """Submit an item after those of the same command that it depends on (depth first, without recursion)."""
-    if not run.items[first].depends_on:
-        _submit_one(run, first, None)
-        return
     path_now: dict[int, int] = {first: 0}
     stack = [first]
     while stack:
@@ -128,7 +128,8 @@ def _accept(run: _Submission, index: int) -> Item:
     # would look like other content.
     digest = blake2b(_encoder.encode(new), digest_size=16).digest()
     _check_names(run, index)
-    existing = task_record.find(ctx.state, run.project_no, new.task_id)
+    number = ctx.state.get(task_record.id_key(run.project_no, new.task_id))
+    existing = None if number is None else task_record.get(ctx.state, run.project_no, from_u64(number))
     if existing is not None:
         if existing.digest == digest:
             return _answer(run, new, existing)
@@ -138,8 +139,8 @@ def _accept(run: _Submission, index: int) -> Item:
             {"task_id": new.task_id, **task_store.current(existing), "revision": existing.revision},
         )
     if new.unique_key is not None:
-        number = ctx.state.get(task_store.unique_key(run.project_no, new.unique_key))
-        holder = None if number is None else task_record.get(ctx.state, run.project_no, from_u64(number))
+        held = ctx.state.get(task_store.unique_key(run.project_no, new.unique_key))
+        holder = None if held is None else task_record.get(ctx.state, run.project_no, from_u64(held))
         if holder is not None:
             return _answer(run, new, holder)
     dependencies = _resolve(run, index) if new.depends_on else []
@@ -164,6 +165,7 @@ def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Depe
         task_record.set_body(ctx.state, task, "depends_on", tuple(other.task_id for other in dependencies))
         _put_dependencies(ctx, task, dependencies)
     for name, value in (("payload", new.payload), ("description", new.description), ("metadata", new.metadata)):
+        # Characters: at most four bytes each.
         if value is not None and len(value) * 4 > _LARGE:
             task_record.set_body(ctx.state, task, name, value)
     task_store.create(ctx, task)
@@ -211,6 +213,8 @@ def _record(run: _Submission, new: NewTask, digest: bytes, number: int, revision
 
 
 def _first_state(task: Task, dependencies: list[Dependency], time_ms: int) -> TaskState:
+    if not dependencies:
+        return task_dependencies.first_state(task, time_ms)
     policy = task.on_dependency_failure
     unmet = [other for other in dependencies if not task_dependencies.satisfies(other.status, policy)]
     if policy == task_dependencies.CANCEL:
@@ -262,10 +266,12 @@ def _find(run: _Submission, index: int, position: int, task_id: str) -> Dependen
 def _check_names(run: _Submission, index: int) -> None:
     """What becomes part of a key must fit into one: the edge has checked it, but a key too long would
     stop the node."""
-    new = run.items[index]
+    new, is_name = run.items[index], task_record.is_name
+    if is_name(new.task_id) and is_name(new.queue) and new.group_id is None and new.unique_key is None:
+        return
     names = (("task_id", new.task_id), ("queue", new.queue), ("group_id", new.group_id), ("unique_key", new.unique_key))
     for name, text in names:
-        if text is not None and not task_record.is_name(text):
+        if text is not None and not is_name(text):
             path = f"{run.path}[{index}].{name}"
             message = f"must have 1 to {limits.ID_BYTES_MAX} bytes, none of them zero"
             raise Refused("invalid_request", f"{path}: {message}", _errors(path, message))

@@ -69,21 +69,20 @@ class Heads:
         if now_ms != self._ms or leader_id != self._leader_id:
             self._ms, self._leader_id = now_ms, leader_id
             self._shared = self._make_shared(now_ms // 1_000)
-        lag_ms = self._replica.lag_ms()
         return (
-            f"{self._shared}Hive-Lag-Ms: {'' if lag_ms is None else lag_ms}\r\nHive-Revision: {revision}\r\n"
-            f"Hive-Consistency: {consistency}\r\nHive-Request-Id: {request_id}\r\n"
+            f"{self._shared}Hive-Revision: {revision}\r\nHive-Consistency: {consistency}\r\n"
+            f"Hive-Request-Id: {request_id}\r\n"
         )
 
     def _make_shared(self, second: int) -> str:
         if second != self._second:
             self._second = second
             self._date = f"Date: {formatdate(second, usegmt=True)}\r\n"
-        replica = self._replica
+        replica, lag_ms = self._replica, self._replica.lag_ms()
         return (
             f"{self._date}Hive-Cluster: {replica.cluster_id}\r\nHive-Group: {GROUP}\r\n"
             f"Hive-Node: {replica.node_id}\r\nHive-Run: {replica.run_id}\r\n"
-            f"Hive-Leader: {self._leader_id or ''}\r\n"
+            f"Hive-Leader: {self._leader_id or ''}\r\nHive-Lag-Ms: {'' if lag_ms is None else lag_ms}\r\n"
         )
 
     def head(self, reply: Reply, request_id: str, revision: int, consistency: str) -> str:

@@ -30,7 +30,9 @@ from tests.nemesis.pauses import pause
 from tests.nemesis.plan import plan
 from tests.nemesis.promises import all_broken
 
-DISK_MIB = 96
+DISK_MIB_BASE, DISK_MIB_PER_MINUTE = 96, 24
+"""What a run of so many minutes leaves room for: the state grows all the time, and a full disk is to be a fault of the
+plan, not the end of the run."""
 DISKS_FOR = 2
 """So many nodes have a small disk of their own, that can be filled. The others are on the disk that everybody uses."""
 WRITES_AGAIN_S = 20.0
@@ -180,7 +182,8 @@ def small_disks(order: Order) -> Iterator[dict[str, Path]]:
         for number in range(2, 2 + DISKS_FOR):
             path = order.directory / f"disk{number}"
             path.mkdir(parents=True)
-            command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(path)]
+            size_mib = int(DISK_MIB_BASE + DISK_MIB_PER_MINUTE * order.seconds / 60)
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(path)]
             try:
                 subprocess.run(command, check=True, capture_output=True)
             except (OSError, subprocess.CalledProcessError):
