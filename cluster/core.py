@@ -59,6 +59,7 @@ class Core:
         self.journal = journal
         self.state = state
         self.peers = peers
+        peers.run = options.run
         self.owner = owner
         self._network = host.network
         self.clock = host.clock

@@ -38,6 +38,7 @@ _HELLO: dict[str, type] = {
     "journal_id": bytes,
     "last_index": int,
     "last_term": int,
+    "run": int,
     "http_address": str,
     "version": str,
 }
@@ -106,6 +107,9 @@ class Peers:
         self._remember = remember
         self._met: set[str] = set()
         self._held_at_least: dict[str, int] = dict(held_at_least or {})
+        self._runs: dict[str, int] = {}
+        self.run = 0
+        """Random and new with every start of this node."""
 
     def set_members(self, members: Mapping[str, str], removed: frozenset[str], pinned: Mapping[str, bytes]) -> None:
         """The membership as it is now: peer addresses, ids that must not come back, journals that are replicated."""
@@ -127,6 +131,7 @@ class Peers:
             "journal_id": self._journal_id,
             "last_index": last_index,
             "last_term": last_term,
+            "run": self.run,
             "http_address": self._http_address,
             "version": self._version,
             "rebuilding": self._rebuilding,
@@ -154,7 +159,11 @@ class Peers:
                 f"{JOURNAL_UNKNOWN}: node {peer_id} was known here with another journal; its data directory was "
                 "emptied or replaced. Bring the old directory back, or add the node under an id that was never used"
             )
-        if hello["last_index"] < self._held_at_least.get(peer_id, 0) and not hello.get("rebuilding"):
+        # A hello may be older than what its sender acknowledged on another connection meanwhile; who was not restarted
+        # has lost nothing.
+        restarted = hello["run"] != self._runs.get(peer_id)
+        behind = hello["last_index"] < self._held_at_least.get(peer_id, 0)
+        if behind and restarted and not hello.get("rebuilding"):
             return (
                 f"{JOURNAL_UNKNOWN}: node {peer_id} has lost log entries it once acknowledged; its data directory was "
                 "set back. Bring the newer directory back, or add the node under an id that was never used"
@@ -164,6 +173,7 @@ class Peers:
     def met(self, peer_id: str, hello: dict[str, Any]) -> None:
         """A peer was let in."""
         self._met.add(peer_id)
+        self._runs[peer_id] = hello["run"]
         self.known[peer_id] = Peer(hello["http_address"], hello["version"], hello["journal_id"])
         if peer_id not in self._journal_ids:
             self._journal_ids[peer_id] = hello["journal_id"]

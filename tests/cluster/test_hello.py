@@ -31,6 +31,7 @@ _FIELDS = [
     "journal_id",
     "last_index",
     "last_term",
+    "run",
     "http_address",
     "version",
 ]
@@ -69,3 +70,18 @@ def test_a_later_protocol_may_say_other_things_of_itself() -> None:
     reason = _peers("n1").refuse("n2", {"protocol": PROTOCOL_VERSION + 1, "node": 2})
     assert reason is not None
     assert "upgrade the older node" in reason
+
+
+def test_a_hello_older_than_what_its_sender_acknowledged_is_no_loss_unless_it_was_restarted() -> None:
+    """It may have begun a connection while another one still carried acknowledgements."""
+    ours, peer = _peers("n1"), _peers("n2")
+    peer.run = 7
+    early = peer.hello(1, 1)
+    ours.met("n2", early)
+    ours.holds_at_least("n2", 32)
+    assert ours.refuse("n2", early) is None
+    peer.run = 8
+    reason = ours.refuse("n2", peer.hello(1, 1))
+    assert reason is not None
+    assert "lost log entries it once acknowledged" in reason
+    assert ours.refuse("n2", peer.hello(32, 1)) is None
