@@ -258,7 +258,7 @@ MUTATIONS = (
             Change(
                 "cluster.snapshots",
                 "Snapshots.on_offer",
-                " or manifest.position.index <= applied_index",
+                " or manifest.position.index <= here",
                 "",
             ),
             Change("cluster.installing", "Installing.go_on", "if index > core.engine.applied_index:", "if True:"),
