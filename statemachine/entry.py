@@ -95,7 +95,6 @@ class Batch:
 _UNREADABLE = (struct.error, msgspec.DecodeError, UnicodeDecodeError)
 
 _frame_encoder = msgspec.msgpack.Encoder()
-_frame_decoder = msgspec.msgpack.Decoder(Frame)
 _frames_decoder = msgspec.msgpack.Decoder(tuple[Frame, ...])
 
 
