@@ -234,7 +234,7 @@ class Faults:
         hub = self._sim.hub
         hub.delays.calm = True
         hub.heal(set(hub.cut))
-        for member in self._sim.members:
+        for member in list(self._sim.members):  # one that resumes may hear that it was removed, and leave
             member.clock.offset_ms = 0
             member.speed.stalled_until_s = 0.0
             member.kept.disk.faults.capacity_bytes, member.kept.disk.faults.sync_error = None, False
