@@ -225,7 +225,7 @@ class Core:
         self.journal.flush()
         self.transport.mark_transfer_campaign(on=self.elections.before_tick())
         engine.doTick(0)
-        if engine.applied_index < min(engine.commit_index, self.journal.durable_index):
+        if engine.applied_index < min(engine.commit_index, self.journal.durable_index) and not engine.apply_turn.waits:
             self.schedule_pump()
         self.journal.flush()
         # Also what waits for nothing: an answer made while all was on disk would otherwise wait for the next write.

@@ -19,6 +19,7 @@ import pysyncobj.syncobj as engine_module  # noqa: E402 - only after the check
 from pysyncobj import SyncObj, SyncObjConf  # noqa: E402 - only after the check
 from pysyncobj.node import Node  # noqa: E402 - only after the check
 
+from cluster.apply_turn import ApplyTurn  # noqa: E402 - only after the check
 from cluster.journal import Journal  # noqa: E402 - only after the check
 from cluster.member_node import MemberNode, member_node  # noqa: E402 - only after the check
 from cluster.ports import Clock  # noqa: E402 - only after the check
@@ -108,6 +109,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         self._timeout_s = (timings.election_timeout_min_ms / 1000, timings.election_timeout_max_ms / 1000)
         self._journal = journal
         self._apply_entries = apply_entries
+        self.apply_turn = ApplyTurn(journal, clock)
         self._on_state_changed = on_state_changed
         self.enter()
         super().__init__(
@@ -143,7 +145,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         """H6, H7, H12: no callbacks, no pickle, nothing twice; rule 10: never beyond the own durable log."""
         last = min(self._SyncObj__raftCommitIndex, self._journal.durable_index)
         first = self.applied_index + 1
-        if first <= last:
+        if first <= last and self.apply_turn.has_come(leading=self.leading):
             self.skip_to(self._apply_entries(first, last))
         return False
 
