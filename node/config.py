@@ -32,6 +32,7 @@ SECRET_BYTES_MIN = 16
 SECRET_BYTES_MAX = 4_096
 DURATION_MS_MAX = 3_600_000
 BYTES_MAX = 1 << 46
+KEPT_MS_MAX = 100 * 366 * 24 * 3_600_000
 
 
 class HelpRequested(Exception):  # noqa: N818 - not an error: the text is what was asked for
@@ -40,6 +41,7 @@ class HelpRequested(Exception):  # noqa: N818 - not an error: the text is what w
 
 _milliseconds = whole(1, DURATION_MS_MAX)
 _bytes = whole(1 << 20, BYTES_MAX)
+_kept_ms = whole(0, KEPT_MS_MAX)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -129,6 +131,12 @@ SETTINGS: tuple[Setting, ...] = (
             "an agent that missed so many is offline", "duties", "N"),
     Setting("offer_timeout_ms", _milliseconds, str(_DUTIES.offer_timeout_ms),
             "an offer that is not accepted within it goes to another agent", "duties", "MS"),
+    Setting("ended_tasks_kept_ms", _kept_ms, str(_DUTIES.ended_tasks_kept_ms),
+            "how long a task is kept after its end; 0: for ever", "retention", "MS"),
+    Setting("ended_tasks_kept_max", whole(0, 1 << 40), str(_DUTIES.ended_tasks_kept_max),
+            "how many ended tasks the cluster keeps, those that ended last; 0: any number", "retention", "N"),
+    Setting("ended_sessions_kept_ms", _kept_ms, str(_DUTIES.ended_sessions_kept_ms),
+            "how long a completed or expired session is kept after its last change; 0: for ever", "retention", "MS"),
     Setting("log_keep_bytes", _bytes, str(_LIMITS.log_keep_bytes), "log kept behind a snapshot for slow followers",
             "storage", "BYTES"),
     Setting("segment_bytes", _bytes, str(_LIMITS.segment_bytes), "size of one log file; two are reserved at once",
@@ -236,6 +244,9 @@ class Settings:
             offer_timeout_ms=values["offer_timeout_ms"],
             heartbeat_interval_ms=values["agent_heartbeat_ms"],
             heartbeats_missed_max=values["agent_heartbeats_missed_max"],
+            ended_tasks_kept_ms=values["ended_tasks_kept_ms"],
+            ended_tasks_kept_max=values["ended_tasks_kept_max"],
+            ended_sessions_kept_ms=values["ended_sessions_kept_ms"],
         )
 
 

@@ -5,6 +5,7 @@ The names modelled on etcd's are those that its users have alerts for.
 
 from __future__ import annotations
 
+import heapq
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,10 +15,11 @@ from prometheus_client.registry import Collector
 
 from cluster.replica import Metrics, Replica, View
 from node.api.traffic import BUCKETS_S, Traffic
-from statemachine import counters, machine, projects
+from statemachine import counters, machine, projects, queues
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 DISK_BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 4.096)
+QUEUES_SHOWN_MAX = 100
 SNAPSHOT_BUCKETS_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0)
 
 
@@ -159,8 +161,11 @@ class NodeMetrics(Collector):
         yield _counter(
             "hive_internal_errors", "Commands refused because they met a defect.", [((), meta.internal_errors)]
         )
-        keys = sum(project.idempotency_records for project in projects.scan(view))
+        known = list(projects.scan(view))
+        keys = sum(project.idempotency_records for project in known)
         yield _gauge("hive_idempotency_records", "Idempotency-Keys remembered.", [((), keys)])
+        count = sum(project.schedules for project in known)
+        yield _gauge("hive_schedules", "Schedules, paused ones too.", [((), count)])
         for noun in ("sessions", "tasks", "agents"):
             by_status = [
                 ((name.removeprefix(f"{noun}."),), number)
@@ -171,6 +176,28 @@ class NodeMetrics(Collector):
         active = sum(sums.get(f"agents.{name}", 0) for name in ("online", "busy", "draining"))
         yield _gauge("hive_active_agents_total", "Agents that are there: online, busy or draining.", [((), active)])
         yield _gauge("hive_task_queue_length", "Tasks that wait for an agent.", [((), sums.get("tasks.pending", 0))])
+        yield from self._queues(view)
+
+    def _queues(self, view: View) -> Iterator[Metric]:
+        """The longest queues by name: a cluster may have any number of them, a time series costs whoever keeps it."""
+        lengths: list[tuple[int, str, str, int]] = []
+        for project in projects.scan(view):
+            for queue, count in queues.pending_counts(counters.read(view, project.number)).items():
+                lengths.append((-count, project.name, queue, project.number))
+        longest = heapq.nsmallest(QUEUES_SHOWN_MAX, lengths)
+        pending = [((project, queue), -count) for count, project, queue, _ in longest]
+        labels = ["project", "queue"]
+        yield _gauge(
+            "hive_queue_pending_tasks", "Tasks that wait for an agent, in the longest queues.", pending, labels
+        )
+        ages: list[Sample] = []
+        for _, project_name, queue, number in longest:
+            created_ms = queues.oldest_pending_ms(view, number, queue)
+            if created_ms is not None:
+                ages.append(((project_name, queue), max(0, self._replica.now_ms() - created_ms) / 1_000))
+        yield _gauge(
+            "hive_queue_oldest_pending_age_seconds", "Age of the oldest waiting task, longest queues.", ages, labels
+        )
 
 
 Sample = tuple[tuple[str, ...], float]

@@ -6,7 +6,22 @@ from importlib.metadata import version
 
 import typer
 
-from ops import agent, cluster, dev, member, node, recover, resync, session, status, task, watch
+from ops import (
+    agent,
+    cluster,
+    dev,
+    member,
+    node,
+    queue,
+    recover,
+    resync,
+    schedule,
+    session,
+    status,
+    task,
+    task_waits,
+    watch,
+)
 from ops.bench import command as bench_command
 from ops.connection import EndpointsOption, Globals, ProjectOption, TimeoutOption
 from ops.demo import command as demo_command
@@ -47,9 +62,12 @@ member.add_to(app)
 resync.add_to(app)
 recover.add_to(app)
 watch.add_to(app)
+task_waits.add_to(task.app)
 app.add_typer(task.app, name="task")
+app.add_typer(queue.app, name="queue")
 app.add_typer(agent.app, name="agent")
 app.add_typer(session.app, name="session")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(bench_command.app, name="bench")
 
 

@@ -33,7 +33,8 @@ COLUMNS = {
 FIELDS = (
     "task_id", "project", "status", "type", "queue", "title", "description", "priority", "requires", "labels",
     "depends_on", "group_id", "session_id", "unique_key", "not_before", "deadline", "attempt", "tries", "max_attempts",
-    "agent_id", "progress", "payload", "result", "failure", "created_at", "started_at", "completed_at", "revision",
+    "agent_id", "waiting", "progress", "payload", "result", "failure", "created_at", "started_at", "completed_at",
+    "revision",
 )  # fmt: skip
 
 
@@ -128,6 +129,7 @@ async def list_(
     session: Annotated[str | None, typer.Option("--session")] = None,
     group: Annotated[str | None, typer.Option("--group")] = None,
     label: Annotated[list[str] | None, typer.Option("--label", metavar="KEY=VALUE")] = None,
+    waiting_for: Annotated[str | None, typer.Option("--waiting-for", help="approval, event, time, or a name.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000)] = 50,
     cursor: Annotated[str | None, typer.Option("--cursor")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All pages.")] = False,
@@ -141,6 +143,7 @@ async def list_(
         "session_id": session,
         "group_id": group,
         "label": dict(_label(text) for text in label or ()) or None,
+        "waiting_for": waiting_for,
     }
     filters: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
     if all_:

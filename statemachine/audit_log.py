@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from statemachine import changes, counters, machine, projects, session_record, work
+from statemachine import changes, counters, machine, projects, session_record, sessions, work
 from statemachine.keys import end_of, from_u64, u32
 from statemachine.records import Meta, Project
 from statemachine.store import Reader
@@ -55,17 +55,23 @@ def _check_idempotency(reader: Reader, project: Project, faults: list[str]) -> N
 
 def _check_sessions(reader: Reader, faults: list[str]) -> None:
     wanted: Counter[tuple[int, str]] = Counter()
+    by_time: set[bytes] = set()
     for project in projects.scan(reader):
         table = b"J" + u32(project.number)
         for _, data in reader.scan(table, end_of(table)):
             session = session_record.decode(data)
             wanted[project.number, f"sessions.{session.status}"] += 1
+            key = sessions.expiry_key(project.number, session) or sessions.ended_key(project.number, session)
+            by_time.update(() if key is None else (key,))
             if session_record.find(reader, project.number, session.session_id) != session:
                 faults.append(f"session {session.session_id} is not found by its id")
             prefix = b"E" + u32(project.number) + session.number.to_bytes(8, "big")
             seqs = [from_u64(key[-8:]) for key, _ in reader.scan(prefix, end_of(prefix))]
             if seqs != list(range(1, session.last_seq + 1)) or session.stats.events != session.last_seq:
                 faults.append(f"session {session.session_id} has {len(seqs)} events; it says {session.last_seq}")
+    rows = {key for table in (b"e", b"z") for key, _ in reader.scan(table, end_of(table))}
+    if rows != by_time:
+        faults.append(f"sessions by time differ from their records: {rows ^ by_time}")
     found = {
         (project_no, name): count
         for project_no, counts in counters.scan(reader)

@@ -94,6 +94,20 @@ class ExpireSessions(Command, frozen=True):
     session_ids: tuple[str, ...]
 
 
+class EndedSession(msgspec.Struct, array_like=True, frozen=True):
+    """A session as the leader believed it to be; passed over if it was changed since."""
+
+    session_id: str
+    project: str
+    revision: int
+
+
+class RemoveEndedSessions(Command, frozen=True):
+    """Leader: these sessions ended so long ago that they need not be kept. What no longer holds is passed over."""
+
+    items: tuple[EndedSession, ...]
+
+
 # --- tasks: users (20-39) -----------------------------------------------------------------------------------
 
 
@@ -188,6 +202,48 @@ class RetryTask(Command, frozen=True):
     """Redrive one `failed` task: pending again with its tries reset."""
 
     task_id: str
+
+
+class RetryTasks(Command, frozen=True):
+    """Redrive tasks that have `failed` before now, oldest first, in bounded steps by a work row; None filters
+    nothing. `rate_per_second` at once, as many again each second. numbers = (redriven now, 1 if more may follow)."""
+
+    queue: str | None = None
+    reason: str | None = None
+    group_id: str | None = None
+    limit: int = 1_000
+    rate_per_second: int = 1_000
+
+
+class Resumption(msgspec.Struct, array_like=True, frozen=True):
+    """An answer for a task that waits, or will wait, for `name`; None: whatever it waits for now."""
+
+    task_id: str
+    name: str | None = None
+    data: Json | None = None
+    actor: str | None = None
+
+
+class ResumeTasks(Command, frozen=True):
+    """waiting -> pending. An answer before its wait is kept for it. The same answer again: 200."""
+
+    items: tuple[Resumption, ...]
+
+
+class UpdateQueue(Command, frozen=True):
+    """Settings of a queue: `fields` names those that are set, None lifts a limit. The first makes the queue's record.
+
+    `rate_milli` in thousandths of a grant per second; `max_running_per_key`: how many tasks with one
+    `concurrency_key` may be with agents.
+    """
+
+    queue: str
+    fields: tuple[str, ...]
+    paused: bool = False
+    max_running: int | None = None
+    rate_milli: int | None = None
+    max_running_per_key: int = 1
+    if_revision: int | None = None
 
 
 class AssignTask(Command, frozen=True):
@@ -310,6 +366,31 @@ class CheckpointTasks(Command, frozen=True):
     epoch: int | None = None
 
 
+class Park(msgspec.Struct, array_like=True, frozen=True):
+    """What an attempt waits for (`kind`: approval, event, time), and what shall happen when nothing comes within
+    `timeout_ms` (`on_timeout`: resume, fail, cancel). `options` is a JSON array."""
+
+    task_id: str
+    attempt: int
+    kind: str
+    name: str
+    prompt: str | None = None
+    options: Json | None = None
+    assignee: str | None = None
+    checkpoint: Json | None = None
+    timeout_ms: int | None = None
+    on_timeout: str = "resume"
+    usage: tuple[int, int, int] | None = None
+
+
+class ParkTasks(Command, frozen=True):
+    """Park running tasks: no slot, no lease clock, the try not counted. With its answer kept already: pending."""
+
+    agent_id: str
+    items: tuple[Park, ...]
+    epoch: int | None = None
+
+
 # --- tasks: the leader's decisions (60-79) ------------------------------------------------------------------
 
 
@@ -368,6 +449,18 @@ class WakeTasks(Command, frozen=True):
 class ExpireTasks(Command, frozen=True):
     """Not ended past `deadline`, or not started within `expires_unstarted_ms` -> expired (failure:
     `never_started` for the latter). Checked against the entry's time."""
+
+    items: tuple[Believed, ...]
+
+
+class EndWaits(Command, frozen=True):
+    """waiting past `timeout_ms` -> what its `on_timeout` says. Checked against the entry's time."""
+
+    items: tuple[Believed, ...]
+
+
+class RemoveEndedTasks(Command, frozen=True):
+    """Tasks that ended so long ago that they need not be kept, and on which nothing depends that may still run."""
 
     items: tuple[Believed, ...]
 
@@ -442,6 +535,71 @@ class RequeueAgentWork(Command, frozen=True):
     items: tuple[AgentBelieved, ...]
 
 
+# --- schedules (100-109) ------------------------------------------------------------------------------------
+
+
+class Definition(msgspec.Struct, array_like=True, frozen=True):
+    """What a user says of a schedule: `cron` in `timezone`, or `every_ms` from `starts_at` (or 1970) on. `task` is made
+    at each run; its id is empty here."""
+
+    task: NewTask
+    cron: str | None = None
+    every_ms: int | None = None
+    timezone: str = "UTC"
+    overlap: str = "skip"
+    missed_runs: str = "skip"
+    starting_deadline_ms: int | None = None
+    starts_at: int | None = None
+    ends_at: int | None = None
+    paused: bool = False
+    metadata: Json | None = None
+
+
+class CreateSchedule(Command, frozen=True):
+    """A new schedule, its first run reckoned before the log. The same id and content again: 200 without a revision;
+    other content: `exists`."""
+
+    schedule_id: str
+    definition: Definition
+    next_run_at: int | None
+
+
+class UpdateSchedule(Command, frozen=True):
+    """The whole definition anew, made of the one of `base_revision` (`conflict` when there is another meanwhile).
+    `next_run_at` counts when the times of the runs changed. None: the edge did not see the schedule."""
+
+    schedule_id: str
+    definition: Definition | None
+    next_run_at: int | None
+    base_revision: int
+    if_revision: int | None = None
+
+
+class DeleteSchedule(Command, frozen=True):
+    """Remove a schedule; the tasks it made stay."""
+
+    schedule_id: str
+
+
+class TriggerSchedule(Command, frozen=True):
+    """A run now, also of a paused schedule. `overlap` instead of the schedule's own. The item is that of the task."""
+
+    schedule_id: str
+    overlap: str | None = None
+
+
+class FireSchedule(Command, frozen=True):
+    """Leader: the run due at `run_ms` (None: none), after `missed` earlier ones that are not made up for. Passed over
+    (status 0) unless the schedule has this definition and waits for `due_ms`; afterwards it waits for `next_ms`."""
+
+    schedule_id: str
+    definition_revision: int
+    due_ms: int
+    run_ms: int | None
+    missed: int
+    next_ms: int | None
+
+
 # --- members of the cluster (90-99) -------------------------------------------------------------------------
 
 
@@ -503,18 +661,23 @@ COMMANDS: dict[int, type[Command]] = {
     12: DeleteSession,
     13: AppendEvents,
     14: ExpireSessions,
+    15: RemoveEndedSessions,
     20: SubmitTasks,
     21: UpdateTask,
     22: CancelTask,
     23: CancelGroup,
     24: RetryTask,
     25: AssignTask,
+    26: RetryTasks,
+    27: ResumeTasks,
+    28: UpdateQueue,
     40: ClaimTasks,
     41: AcceptTasks,
     42: CompleteTasks,
     43: FailTasks,
     44: ReleaseTasks,
     45: CheckpointTasks,
+    46: ParkTasks,
     60: OfferTasks,
     61: WithdrawOffers,
     62: ExpireLeases,
@@ -522,6 +685,8 @@ COMMANDS: dict[int, type[Command]] = {
     64: WakeTasks,
     65: ExpireTasks,
     66: DoWork,
+    67: EndWaits,
+    68: RemoveEndedTasks,
     80: RegisterAgent,
     81: DrainAgent,
     82: DeleteAgent,
@@ -533,12 +698,18 @@ COMMANDS: dict[int, type[Command]] = {
     93: RemoveMember,
     94: UpdateMember,
     95: PinJournal,
+    100: CreateSchedule,
+    101: UpdateSchedule,
+    102: DeleteSchedule,
+    103: TriggerSchedule,
+    104: FireSchedule,
 }
 
 NUMBERS: dict[type[Command], int] = {kind: number for number, kind in COMMANDS.items()}
 
 CLUSTER_SCOPED = frozenset(
     {OfferTasks, WithdrawOffers, ExpireLeases, ExpireRuns, WakeTasks, ExpireTasks, DoWork}
+    | {EndWaits, RemoveEndedTasks, RemoveEndedSessions}
     | {RegisterAgent, DrainAgent, DeleteAgent, SetAgentLiveness, RequeueAgentWork}
     | {FoundMembers, AddMember, PromoteMember, RemoveMember, UpdateMember, PinJournal}
 )
@@ -547,7 +718,7 @@ CLUSTER_SCOPED = frozenset(
 MEMBERSHIP = frozenset({FoundMembers, AddMember, PromoteMember, RemoveMember, UpdateMember, PinJournal})
 """Commands that only the leader's own membership rules may put into the log, in an entry of their own."""
 
-PROJECT_CREATING = frozenset({CreateProject, CreateSession, AppendEvents, SubmitTasks})
+PROJECT_CREATING = frozenset({CreateProject, CreateSession, AppendEvents, SubmitTasks, UpdateQueue, CreateSchedule})
 """Writes that may create their project on first use."""
 
 VERSION = 1

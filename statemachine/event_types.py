@@ -87,6 +87,7 @@ CATALOGUE: dict[str, str] = {
     "task.cancelled": "a task was called off",
     "task.expired": "a task was not done in time",
     "task.updated": "a task's fields changed",
+    "task.deleted": "a task that ended long ago was removed",
     "agent.registered": "an agent joined",
     "agent.status_changed": "an agent's status changed",
     "agent.deleted": "an agent was removed",

@@ -81,6 +81,27 @@ def move(state: Overlay, task: Task, before: TaskState) -> None:
     state.put(_key(project_no, group_id), _encoder.encode(group))
 
 
+def remove(state: Overlay, task: Task, revision: int) -> None:
+    """A task leaves the state, and with it its group; the last one ends the group."""
+    project_no, group_id = task.project_no, task.group_id
+    if group_id is None:
+        return
+    group = get(state, project_no, group_id)
+    if group is None or group.counts.get(task.status, 0) < 1:
+        raise AssertionError(f"group {group_id} counts no {task.status} task")
+    state.delete(_member_key(project_no, group_id, task.number))
+    group.counts[task.status] -= 1
+    if not group.counts[task.status]:
+        del group.counts[task.status]
+    if task.task_id in group.failed:
+        group.failed.remove(task.task_id)
+    group.revision = revision
+    if group.counts:
+        state.put(_key(project_no, group_id), _encoder.encode(group))
+    else:
+        state.delete(_key(project_no, group_id))
+
+
 def members(
     reader: Reader,
     project_no: int,

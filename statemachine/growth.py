@@ -1,8 +1,9 @@
-"""Which commands bring new data in: while space is short they are refused, and everything else goes on.
+"""Which commands bring new data in: while space is short they are refused, and everything else goes on. Runs of
+schedules are then late, or missed, like those of a time without a leader.
 
 What goes on: the end of work (complete, fail, release, progress), deletes and cancels, what the leader decides (leases,
-offers, liveness), registrations, without which an agent could hand nothing back, and changes of membership, which may
-be the way out.
+offers, liveness), registrations, without which an agent could hand nothing back, settings of queues, which may be what
+helps, and changes of membership, which may be the way out.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ from statemachine.commands import (
     AppendEvents,
     Command,
     CreateProject,
+    CreateSchedule,
     CreateSession,
+    FireSchedule,
     SubmitTasks,
+    TriggerSchedule,
+    UpdateSchedule,
     UpdateSession,
     UpdateTask,
 )
 
 GROWING: frozenset[type[Command]] = frozenset(
     {CreateProject, CreateSession, UpdateSession, AppendEvents, SubmitTasks, UpdateTask}
+    | {CreateSchedule, UpdateSchedule, TriggerSchedule, FireSchedule}
 )
 
 _NUMBERS = frozenset(commands.NUMBERS[kind] for kind in GROWING)

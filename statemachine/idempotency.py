@@ -18,7 +18,8 @@ from statemachine.records import Project
 from statemachine.store import Overlay, Reader
 
 NOT_REMEMBERED = frozenset(
-    {"idempotency_key_reused", "idempotency_key_expired", "queue_full", "internal", "invalid_request", "too_large"}
+    {"idempotency_key_reused", "idempotency_key_expired", "queue_full", "rate_limited", "internal", "invalid_request"}
+    | {"too_large"}
 )
 """Refusals that are about the key itself or the form of the request, or that may be tried again: not kept under it."""
 

@@ -57,6 +57,32 @@ TASK_BODY_INLINE_BYTES_MAX = 1_024
 # Verbs an agent may repeat and be told again that it won; a repeat comes soon or never.
 TASK_WINS_MAX = 8
 GROUP_FAILED_IDS_MAX = 100
+# What a wait tells is in the record; answers lie beside it, and travel whole with each grant.
+WAIT_OPTIONS_MAX = 100
+WAIT_OPTIONS_BYTES_MAX = 16 << 10
+RESUME_DATA_BYTES_MAX = 64 << 10
+RESUMES_KEPT_MAX = 16
+RESUMES_BYTES_MAX = 256 << 10
+RETRY_LIMIT_MAX = 1_000_000
+RETRY_RATE_MAX = 100_000
+
+# Schedules. Runs behind one another, and missed runs that are made up for, are as many as a glance can take in: what
+# is further behind does not keep up. The id leaves room for the time of the run in the task's id.
+SCHEDULES_MAX = 10_000
+SCHEDULE_ID_BYTES_MAX = 100
+SCHEDULE_TASK_BYTES_MAX = 64 << 10
+SCHEDULE_EVERY_MS_MIN = 1_000
+SCHEDULE_OPEN_RUNS_MAX = 100
+SCHEDULE_MADE_UP_RUNS_MAX = 100
+CRON_CHARACTERS_MAX = 256
+# How late a run may begin that is not to be made up for: longer than any change of leader takes.
+SCHEDULE_ON_TIME_MS = 60_000
+
+# Queues.
+QUEUE_MAX_RUNNING_MAX = 1_000_000
+QUEUE_RATE_MILLI_MAX = 100_000_000
+# Those that hold a key are looked at with each grant of another.
+MAX_RUNNING_PER_KEY_MAX = 1_000
 
 # Agents.
 CAPABILITIES_MAX = 128
@@ -84,5 +110,7 @@ if not PAYLOAD_BYTES_MAX < REQUEST_BYTES_MAX <= BATCH_REQUEST_BYTES_MAX < ENTRY_
     raise AssertionError("an entry must hold the largest request, and a request the largest payload")
 if ENTRY_COMMANDS_MAX < BATCH_ITEMS_MAX:
     raise AssertionError("an entry must hold the largest batch")
+if SCHEDULE_ID_BYTES_MAX + 28 > ID_BYTES_MAX:
+    raise AssertionError("the id of a run must hold the schedule's and a number of 19 digits")
 if ID_BYTES_MAX + 40 > KEY_BYTES_MAX:
     raise AssertionError("a key must hold the longest id and its prefix")

@@ -20,6 +20,9 @@ from statemachine import (
     limits,
     members,
     projects,
+    queues,
+    schedules,
+    session_removal,
     sessions,
     tasks,
     work,
@@ -81,11 +84,14 @@ def _create_project(ctx: Context, _: CreateProject) -> Outcome:
 HANDLERS: dict[type[Command], Handler] = {
     CreateProject: _create_project,
     **sessions.HANDLERS,
+    **session_removal.HANDLERS,
     **events.HANDLERS,
     **tasks.HANDLERS,
+    **queues.HANDLERS,
     **agents.HANDLERS,
     **work.HANDLERS,
     **members.HANDLERS,
+    **schedules.HANDLERS,
 }
 
 

@@ -9,7 +9,8 @@ class Meta(msgspec.Struct, array_like=True):
     """One record for the whole state, rewritten by every entry.
 
     `revision` is the last one taken, `time_ms` the time of the last entry, `next_project` the next project
-    number, `compacted_revision` the last revision no longer in the change feed.
+    number, `compacted_revision` the last revision no longer in the change feed. `tasks_ended` counts the
+    ended tasks of all projects that are kept.
     """
 
     revision: int = 0
@@ -21,13 +22,14 @@ class Meta(msgspec.Struct, array_like=True):
     internal_errors: int = 0
     next_work: int = 1
     next_agent: int = 1
+    tasks_ended: int = 0
 
 
 class Project(msgspec.Struct, array_like=True):
     """A project, and the bookkeeping of its idempotency records.
 
     `idempotency_records` counts all, `idempotency_kept` those that may not be dropped early; UUIDv7 keys up
-    to `idempotency_horizon_ms` may have been dropped.
+    to `idempotency_horizon_ms` may have been dropped. `schedules` counts the project's schedules.
     """
 
     number: int
@@ -38,3 +40,4 @@ class Project(msgspec.Struct, array_like=True):
     idempotency_records: int = 0
     idempotency_horizon_ms: int = 0
     idempotency_kept: int = 0
+    schedules: int = 0

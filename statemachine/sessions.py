@@ -148,21 +148,28 @@ def _delete(ctx: Context, command: DeleteSession) -> Outcome:
     project = ctx.require_project()
     session = _require(ctx, command.session_id)
     revision = ctx.take_revision()
-    session_record.remove(ctx.state, project.number, session)
-    _watch_expiry(ctx.state, project.number, session, None)
-    ctx.count(f"sessions.{session.status}", -1)
-    removed = min(session.last_seq, limits.SIDE_EFFECTS_MAX)
-    events.remove(ctx.state, project.number, session.number, 1, removed)
+    remove(ctx, project.number, project.name, session, revision, effects_max=limits.SIDE_EFFECTS_MAX)
+    return accepted(Item(200, session.session_id, revision))
+
+
+def remove(ctx: Context, project_no: int, project: str, session: Session, revision: int, *, effects_max: int) -> int:
+    """Take a session out of the state with its events, as far as `effects_max` of them now; returns how many."""
+    session_record.remove(ctx.state, project_no, session)
+    _watch_expiry(ctx.state, project_no, session, None)
+    ctx.count(f"sessions.{session.status}", -1, project_no=project_no)
+    removed = min(session.last_seq, effects_max)
+    events.remove(ctx.state, project_no, session.number, 1, removed)
     if removed < session.last_seq:
         left: dict[str, int | str] = {
-            "project_no": project.number,
+            "project_no": project_no,
             "number": session.number,
             "next_seq": removed + 1,
             "last_seq": session.last_seq,
         }
         work.add(ctx, DELETE_EVENTS, left)
-    ctx.change(revision, "session.deleted", "session", session.session_id, topics=events.topics_of(session))
-    return accepted(Item(200, session.session_id, revision))
+    topics = events.topics_of(session)
+    ctx.change(revision, "session.deleted", "session", session.session_id, topics=topics, project=project)
+    return removed
 
 
 def _drain_events(
@@ -247,8 +254,17 @@ def expiry_key(project_no: int, session: Session | None) -> bytes | None:
     return b"e" + keys.u64(session.expires_at) + keys.u32(project_no) + keys.u64(session.number)
 
 
+def ended_key(project_no: int, session: Session | None) -> bytes | None:
+    """Where the index of ended sessions holds this one, if it does: archived ones are kept for good."""
+    if session is None or session.status not in (COMPLETED, EXPIRED):
+        return None
+    return b"z" + keys.u64(session.updated_at) + keys.u32(project_no) + keys.u64(session.number)
+
+
 def _watch_expiry(state: Overlay, project_no: int, old: Session | None, new: Session | None) -> None:
-    before, after = expiry_key(project_no, old), expiry_key(project_no, new)
+    """Keep both indexes by time: a session is in one at most."""
+    before = expiry_key(project_no, old) or ended_key(project_no, old)
+    after = expiry_key(project_no, new) or ended_key(project_no, new)
     if before == after:
         return
     if before is not None:

@@ -1,13 +1,13 @@
-"""What users do to tasks that exist: change, cancel (one or a group), retry."""
+"""What users do to tasks that exist: change, cancel (one or a group). Redriving: `task_redrive`."""
 
 from __future__ import annotations
 
 from itertools import islice
 
 from statemachine import groups, task_record, task_store, work
-from statemachine.commands import CancelGroup, CancelTask, RetryTask, UpdateTask
+from statemachine.commands import CancelGroup, CancelTask, UpdateTask
 from statemachine.context import Context
-from statemachine.keys import from_u64, order_number
+from statemachine.keys import order_number
 from statemachine.outcome import Item, Made, Outcome, Refused, accepted
 from statemachine.task_dependencies import Effects, first_state, settle
 from statemachine.task_record import Task
@@ -75,11 +75,12 @@ def cancel_task(ctx: Context, command: CancelTask) -> Outcome:
     if task.status in ENDED:
         raise task_store.conflict(task, f"the task is {task.status}: it can not be cancelled any more")
     effects = Effects(revision=ctx.take_revision())
-    _cancel(ctx, task, effects)
+    cancel(ctx, task, effects)
     return accepted(Made(200, task.task_id, effects.taken, record=task))
 
 
-def _cancel(ctx: Context, task: Task, effects: Effects) -> None:
+def cancel(ctx: Context, task: Task, effects: Effects) -> None:
+    """Cancel a task that has not ended; what follows from it too."""
     before = task_store.place(task)
     task.due_at = None
     task_store.move(ctx, before, Verb.CANCEL, TaskState.CANCELLED, effects.revision(ctx), reason="cancelled")
@@ -114,7 +115,7 @@ def _cancel_members(ctx: Context, project_no: int, group_id: str, effects: Effec
         if task is None:
             raise AssertionError(f"group {group_id} has member {number}, which is not there")
         if task.status not in ENDED:
-            _cancel(ctx, task, effects)
+            cancel(ctx, task, effects)
             cancelled += 1
     return cancelled
 
@@ -129,28 +130,3 @@ def _drain_group(
 
 
 work.KINDS["cancel_group"] = _drain_group
-
-
-def retry_task(ctx: Context, command: RetryTask) -> Outcome:
-    """RetryTask: tries begin anew, `attempt` goes on growing, so that no old attempt comes back to life."""
-    task = task_store.require(ctx, command.task_id)
-    if task.status is not TaskState.FAILED:
-        raise task_store.conflict(task, f"the task is {task.status}: only a failed one can be retried")
-    _check_unique(ctx, task)
-    before = task_store.place(task)
-    task.tries = 0
-    task.failure = None
-    task.completed_at = None
-    revision = ctx.take_revision()
-    task_store.move(ctx, before, Verb.RETRY, TaskState.PENDING, revision, reason="retry")
-    return accepted(Made(200, task.task_id, revision, record=task))
-
-
-def _check_unique(ctx: Context, task: Task) -> None:
-    if task.unique_key is None:
-        return
-    number = ctx.state.get(task_store.unique_key(task.project_no, task.unique_key))
-    holder = None if number is None else task_record.get(ctx.state, task.project_no, from_u64(number))
-    if holder is not None:
-        current = {"task_id": holder.task_id, **task_store.current(holder)}
-        raise Refused("conflict", f"task {holder.task_id!r} has taken over the unique key", current)

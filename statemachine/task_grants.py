@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from statemachine import agent_record, projects, task_record, task_store
+from statemachine import agent_record, projects, queue_limits, queues, task_record, task_store
 from statemachine.agent_record import Agent, Load
 from statemachine.commands import AssignTask, ClaimTasks, Offer, OfferTasks
 from statemachine.context import Context
 from statemachine.outcome import Item, Made, Outcome, Refusal, Refused, accepted
+from statemachine.queue_limits import Hindrance
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState, Verb
 
@@ -60,6 +61,7 @@ def unavailable(agent_id: str, why: str, task: Task) -> Refused:
 def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) -> int:
     """Grant the task; returns the revision taken."""
     revision = ctx.take_revision()
+    queues.take_token(ctx.state, task.project_no, task.queue, ctx.time_ms)
     before = task_store.place(task)
     task.attempt += 1
     task.agent_id = agent.agent_id
@@ -70,7 +72,8 @@ def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) ->
     task.due_at = None
     task.avoid_agent_id = None
     task.fraction = None
-    task.progress_message = None
+    if task.progress_message is not None and not _handed_over(task):
+        task.progress_message = None
     to = TaskState.ASSIGNED
     if verb is not Verb.OFFER:
         to = TaskState.RUNNING
@@ -79,9 +82,18 @@ def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) ->
     return revision
 
 
+def _handed_over(task: Task) -> bool:
+    """Whether whoever had the task last gave it back: what it said then is for the next one to read."""
+    if not task.wins or task.wins[-1].verb != Verb.RELEASE:
+        return False
+    released = task.wins[-1].attempt
+    return not any(line.attempt > released and line.to_state is TaskState.RUNNING for line in task.history)
+
+
 def start(ctx: Context, task: Task) -> None:
     """An attempt begins: it counts as a try."""
     task.tries += 1
+    task.wait = None
     task.started_at = ctx.time_ms
 
 
@@ -115,8 +127,23 @@ def _why_not_claimed(
     named = command.named and task.status is TaskState.SCHEDULED and task.failure is not None
     if task.status is not TaskState.PENDING and not named:
         return task_store.conflict(task, f"the task is {task.status}: it can not be claimed")
+    hindrance = queue_limits.first_hindrance(ctx.state, task, ctx.time_ms)
+    if hindrance is not None:
+        refusal = hindered(task, hindrance)
+        if command.named and hindrance.code == "rate_limit":
+            # Refused as a whole, so that the answer is not kept under an Idempotency-Key: it is to be tried again.
+            raise refusal
+        return refusal
     why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task, asks_itself=True)
     return None if why is None else unavailable(agent.agent_id, why, task)
+
+
+def hindered(task: Task, hindrance: Hindrance) -> Refused:
+    """The refusal of a grant because of the task's queue or concurrency key."""
+    code = "rate_limited" if hindrance.code == "rate_limit" else "conflict"
+    data = {name: value for name, value in hindrance.data.items() if name != "rate_milli"}
+    current = {"why": hindrance.code, **data, **task_store.current(task)}
+    return Refused(code, hindrance.message, current)
 
 
 def require_epoch(agent_id: str, agent: Agent | None, epoch: int | None) -> None:
@@ -133,6 +160,9 @@ def assign_task(ctx: Context, command: AssignTask) -> Outcome:
     task = task_store.require(ctx, command.task_id)
     if task.status is not TaskState.PENDING:
         raise task_store.conflict(task, f"the task is {task.status}: only a pending one can be assigned")
+    hindrance = queue_limits.first_hindrance(ctx.state, task, ctx.time_ms)
+    if hindrance is not None:
+        raise hindered(task, hindrance)
     agent = agent_record.find(ctx.state, command.agent_id)
     if agent is None:
         raise unavailable(command.agent_id, "unknown", task)
@@ -158,6 +188,8 @@ def _offer(ctx: Context, offer: Offer, offer_timeout_ms: int) -> Item:
     if agent is None or agent.epoch != offer.epoch:
         return Item(0, offer.task_id)
     if why_not(agent, agent_record.load_of(ctx.state, agent.number), task) is not None:
+        return Item(0, offer.task_id)
+    if queue_limits.first_hindrance(ctx.state, task, ctx.time_ms) is not None:
         return Item(0, offer.task_id)
     revision = _grant(ctx, task, agent, Verb.OFFER, offer_timeout_ms)
     return Item(200, task.task_id, revision, (task.attempt,))

@@ -18,10 +18,10 @@ import msgspec
 
 from statemachine import groups, limits, task_dependencies, task_record
 from statemachine.commands import Json
-from statemachine.keys import end_of, u64
+from statemachine.keys import end_of, from_u64, u64
 from statemachine.store import Reader
 from statemachine.task_record import Task
-from statemachine.task_states import TaskState
+from statemachine.task_states import FINAL, TaskState
 
 _POSITION_END = 1 << 63
 _held_key = struct.Struct(">cQIQ").pack
@@ -54,6 +54,14 @@ class Timer(NamedTuple):
     number: int
 
 
+class Ended(NamedTuple):
+    """A task that ended then."""
+
+    at: int
+    project_no: int
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
     """What a list of tasks is to show; None does not filter. `label` are (key, value) pairs that must
@@ -71,6 +79,7 @@ class TaskFilter:
     label: tuple[tuple[str, str], ...] = ()
     created_since: int | None = None
     updated_since: int | None = None
+    waiting_for: Collection[str] | None = None
 
     def matches(self, task: Task) -> bool:
         """Whether the task is wanted, apart from `depends_on` and `ids`, which choose the positions."""
@@ -82,6 +91,8 @@ class TaskFilter:
             return False
         if self.updated_since is not None and task.updated_at < self.updated_since:
             return False
+        if self.waiting_for is not None and not _waits_for(task, self.waiting_for):
+            return False
         return not self.label or _has_labels(task.labels, self.label)
 
 
@@ -92,6 +103,13 @@ class Page:
     after: int = -1
     before: int = _POSITION_END
     ascending: bool = False
+
+
+def _waits_for(task: Task, wanted: Collection[str]) -> bool:
+    """Whether the task waits for something of that kind or name now."""
+    if task.status is not TaskState.WAITING or task.wait is None:
+        return False
+    return task.wait.kind in wanted or task.wait.name in wanted
 
 
 def _has_labels(labels: Json | None, wanted: tuple[tuple[str, str], ...]) -> bool:
@@ -138,6 +156,13 @@ def _positions(reader: Reader, project_no: int, wanted: TaskFilter, page: Page) 
             ],
             page,
         )
+    few = [state for state in task_record.ASIDE if wanted.status is not None and state in wanted.status]
+    if wanted.waiting_for is not None or (few and len(few) == len(set(wanted.status or ()))):
+        states = [TaskState.WAITING] if wanted.waiting_for is not None else few
+        bounds = {"after": page.after, "before": page.before}
+        return _merged(
+            [aside(reader, project_no, state, reverse=not page.ascending, **bounds) for state in states], page
+        )
     start, end = task_record.key(project_no, page.after + 1), task_record.key(project_no, page.before)
     return (int.from_bytes(key[-8:], "big") for key, _ in reader.scan(start, end, reverse=not page.ascending))
 
@@ -155,6 +180,28 @@ def _dependent_ranges(reader: Reader, project_no: int, ids: Collection[str], pag
             rows = task_dependencies.dependents(reader, project_no, number, reverse=not page.ascending, **bounds)
             ranges.append(map(itemgetter(0), rows))
     return ranges
+
+
+def aside(
+    reader: Reader,
+    project_no: int,
+    state: TaskState,
+    *,
+    after: int = -1,
+    before: int = _POSITION_END,
+    reverse: bool = False,
+) -> Iterator[int]:
+    """Numbers of a project's tasks in one of the states of `task_record.ASIDE`, between two numbers (both excluded)."""
+    why = task_record.ASIDE[state]
+    start, end = (task_record.aside_key(project_no, why, number) for number in (after + 1, before))
+    for key, _ in reader.scan(start, end, reverse=reverse):
+        yield from_u64(key[-8:])
+
+
+def ended(reader: Reader, after: bytes = b"") -> Iterator[tuple[bytes, Ended]]:
+    """(position, what it is) of all ended tasks, those that ended first first, from behind a position on."""
+    for key, _ in reader.scan(after + b"\0" if after else b"Z", end_of(b"Z")):
+        yield key, Ended(*_due(key, 1))
 
 
 def _distinct(numbers: Iterator[int]) -> Iterator[int]:
@@ -252,6 +299,8 @@ def dependency_results(reader: Reader, task: Task) -> Iterator[DependencyResult]
     """What the dependencies of a task came to, in its order."""
     for task_id in task_record.depends_on(reader, task):
         other = task_record.find(reader, task.project_no, task_id)
+        if other is None and task.status in FINAL:
+            continue  # retention took it: nobody who may still run needs it
         if other is None:
             raise AssertionError(f"task {task.task_id} depends on {task_id}, which is not there")
         result = task_record.json_body(reader, other, "result")

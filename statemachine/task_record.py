@@ -48,6 +48,22 @@ class Win(msgspec.Struct, array_like=True, frozen=True):
     revision: int
 
 
+class Wait(msgspec.Struct, array_like=True, frozen=True):
+    """What a task waits for, or came back from and was not started since. `until` is when the wait ends by itself,
+    `agent_id` who parked it at `attempt`."""
+
+    kind: str
+    name: str
+    prompt: str | None
+    options: Json | None
+    assignee: str | None
+    since: int
+    until: int | None
+    on_timeout: str
+    attempt: int
+    agent_id: str
+
+
 class Task(msgspec.Struct, array_like=True):
     """A task. Times are Unix milliseconds; fields as in API.md section 4 unless said here.
 
@@ -55,7 +71,8 @@ class Task(msgspec.Struct, array_like=True):
     whose slot it occupies, 0 for none. `grant_ms` is the offer's or lease's duration as granted.
     `due_at` is when a `scheduled` task wakes. `unmet` counts dependencies a `blocked` task waits for.
     `bodies` has a bit for each of `BODIES` that lives in table B: the field is then empty here
-    (`with_bodies` fills it). `fraction` is in ten-thousandths, money in micro-dollars.
+    (`with_bodies` fills it). `fraction` is in ten-thousandths, money in micro-dollars. `resumes` are the answers to
+    its waits (`task_resumes`).
     """
 
     project_no: int
@@ -112,15 +129,22 @@ class Task(msgspec.Struct, array_like=True):
     history: tuple[Transition, ...] = ()
     wins: tuple[Win, ...] = ()
     avoid_agent_id: str | None = None
+    wait: Wait | None = None
+    resumes: bytes | None = None
 
 
-BODIES = ("payload", "result", "checkpoint", "description", "metadata", "artifacts", "depends_on")
+BODIES = ("payload", "result", "checkpoint", "description", "metadata", "artifacts", "depends_on", "resumes")
 """Fields that may live in table B. The position is the part number: only ever add at the end."""
+
+ASIDE = {TaskState.WAITING: 1, TaskState.FAILED: 2}
+"""States that people look for among millions of other tasks: each has an index of its own in table W."""
 
 _FILLED = -1
 """`bodies` of a copy with everything in it: such a copy must never be written."""
 
 _key = struct.Struct(">cIQ").pack
+_aside_key = struct.Struct(">cIBQ").pack
+_ended_key = struct.Struct(">cQIQ").pack
 _body_key = struct.Struct(">cIQB").pack
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Task)
@@ -135,6 +159,16 @@ def key(project_no: int, number: int) -> bytes:
 def id_key(project_no: int, task_id: str) -> bytes:
     """The key of the row that maps an id to a number."""
     return b"t" + project_no.to_bytes(4, "big") + name(task_id)
+
+
+def aside_key(project_no: int, why: int, number: int) -> bytes:
+    """The key of the row of a task that waits or has failed (`ASIDE`)."""
+    return _aside_key(b"W", project_no, why, number)
+
+
+def ended_key(at: int, project_no: int, number: int) -> bytes:
+    """The key of the row of a task that ended at that time."""
+    return _ended_key(b"Z", at, project_no, number)
 
 
 def encode(task: Task) -> bytes:
@@ -189,6 +223,13 @@ def set_body(state: Overlay, task: Task, field: str, value: Json | str | tuple[s
         state.delete(_body_key(b"B", task.project_no, task.number, part))
         task.bodies &= ~bit
     setattr(task, field, value)
+
+
+def delete_bodies(state: Overlay, task: Task) -> None:
+    """Remove what lies in rows of its own: with the task."""
+    for part in range(len(BODIES)):
+        if task.bodies >> part & 1:
+            state.delete(_body_key(b"B", task.project_no, task.number, part))
 
 
 def with_bodies(reader: Reader, task: Task) -> Task:

@@ -32,6 +32,7 @@ class Verb(StrEnum):
     RESCHEDULE = "reschedule"
     CANCEL = "cancel"
     RETRY = "retry"
+    RESUME = "resume"
     # grants
     OFFER = "offer"
     CLAIM = "claim"
@@ -42,10 +43,12 @@ class Verb(StrEnum):
     COMPLETE = "complete"
     FAIL = "fail"
     RELEASE = "release"
+    PARK = "wait"
     # the leader
     WITHDRAW = "withdraw"
     LOSE = "lose"
     TIME_OUT = "time_out"
+    END_WAIT = "end_wait"
     REQUEUE = "requeue"
 
 
@@ -54,6 +57,9 @@ _V = Verb
 
 ENDED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.EXPIRED})
 """States in which no attempt can change anything any more."""
+
+FINAL = ENDED - {_S.FAILED}
+"""Ends that nothing takes back: a failed task may be redriven."""
 
 HELD = frozenset({_S.ASSIGNED, _S.RUNNING})
 """States in which exactly one agent holds the task, and may use the verbs of a holder."""
@@ -71,6 +77,8 @@ _ATTEMPT = {
     _V.COMPLETE: {_S.COMPLETED},
     _V.FAIL: {_S.SCHEDULED, _S.FAILED},
     _V.RELEASE: {_S.PENDING},
+    # To `pending` when the answer was there before.
+    _V.PARK: {_S.WAITING, _S.PENDING},
 }
 
 TRANSITIONS: dict[TaskState, dict[Verb, set[TaskState]]] = {
@@ -96,9 +104,14 @@ TRANSITIONS: dict[TaskState, dict[Verb, set[TaskState]]] = {
         _V.TIME_OUT: {_S.SCHEDULED, _S.FAILED},
         _V.REQUEUE: {_S.PENDING, _S.FAILED},
     },
-    _S.WAITING: dict(_UNSTARTED),
+    _S.WAITING: {
+        **_UNSTARTED,
+        _V.RESUME: {_S.PENDING},
+        _V.END_WAIT: {_S.FAILED, _S.CANCELLED},
+    },
     _S.COMPLETED: {},
-    _S.FAILED: {_V.RETRY: {_S.PENDING}},
+    # To `scheduled` where many are redriven at a rate.
+    _S.FAILED: {_V.RETRY: {_S.PENDING, _S.SCHEDULED}},
     # Nothing but the holder's slot changes: cancelled stays cancelled, expired stays expired.
     _S.CANCELLED: {
         _V.CANCEL: {_S.CANCELLED},

@@ -10,22 +10,26 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
-from statemachine import agent_record, groups, limits, task_record
+from statemachine import agent_record, groups, limits, queue_limits, queues, task_record
 from statemachine.context import Context
 from statemachine.keys import name, u64
 from statemachine.outcome import Refused
 from statemachine.task_record import Task, Transition, Win
 from statemachine.task_states import ENDED, STOPPED, TaskState, Verb, check
 
-TIMER_DEADLINE, TIMER_UNSTARTED, TIMER_RUN = 1, 2, 3
-"""Kinds of timer rows: `deadline`, `expires_unstarted_ms`, `run_timeout_ms`."""
+TIMER_DEADLINE, TIMER_UNSTARTED, TIMER_RUN, TIMER_WAIT = 1, 2, 3, 4
+"""Kinds of timer rows: `deadline`, `expires_unstarted_ms`, `run_timeout_ms`, the `timeout_ms` of a wait."""
 
 PRIORITY_TOP = limits.PRIORITY_MAX
+OF_SESSION = b"\x01"
+"""The value of a pending task's row in table Q when the task belongs to a session, and so has a row in table r."""
+
 CHANGED_BY_VERB: dict[Verb, str] = {
     Verb.RELEASE: "task.released",
     Verb.WITHDRAW: "task.requeued",
     Verb.REQUEUE: "task.requeued",
     Verb.CHECKPOINT: "task.progress",
+    Verb.RESUME: "task.resumed",
 }
 CHANGED_BY_STATE: dict[TaskState, str] = {
     TaskState.RUNNING: "task.started",
@@ -65,12 +69,24 @@ def index_rows(task: Task) -> dict[bytes, bytes]:
     status, project_no, number = task.status, task.project_no, task.number
     if task.holder_no:
         rows[b"H" + u64(task.holder_no) + _tail(project_no, number)] = u64(task.attempt)
+        if task.concurrency_key is not None:
+            rows[queue_limits.held_key(project_no, task.concurrency_key, number)] = b""
     if status in ENDED:
+        rows[task_record.ended_key(task.completed_at or 0, project_no, number)] = b""
+        if status is TaskState.FAILED:
+            rows[task_record.aside_key(project_no, task_record.ASIDE[status], number)] = b""
         return rows
     if status is TaskState.PENDING:
-        rows[pending_prefix(project_no, task.queue) + _queue_tail(PRIORITY_TOP - task.priority, number)] = b""
+        row_key = pending_prefix(project_no, task.queue) + _queue_tail(PRIORITY_TOP - task.priority, number)
+        rows[row_key] = b"" if task.session_id is None else OF_SESSION
+        if task.session_id is not None or task.concurrency_key is not None:
+            _add_pending_rows(task, rows)
     elif status is TaskState.SCHEDULED:
         rows[_due_key(b"D", task.due_at or 0, project_no, number)] = b""
+    elif status is TaskState.WAITING:
+        rows[task_record.aside_key(project_no, task_record.ASIDE[status], number)] = b""
+        if task.wait is not None and task.wait.until is not None:
+            rows[_timer_key(b"K", task.wait.until, TIMER_WAIT, project_no, number)] = b""
     if task.unique_key is not None:
         rows[unique_key(project_no, task.unique_key)] = u64(number)
     for at, kind in timers(task):
@@ -78,8 +94,17 @@ def index_rows(task: Task) -> dict[bytes, bytes]:
     return rows
 
 
+def _add_pending_rows(task: Task, rows: dict[bytes, bytes]) -> None:
+    rank = PRIORITY_TOP - task.priority
+    if task.session_id is not None:
+        rows[queue_limits.session_key(task.project_no, task.queue, task.session_id, rank, task.number)] = b""
+    if task.concurrency_key is not None:
+        rows[queue_limits.pending_key(task, rank)] = b""
+
+
 def timers(task: Task) -> list[tuple[int, int]]:
-    """(time, kind) of everything that time may do to a task that has not ended, apart from waking it."""
+    """(time, kind) of everything that time may do to a task that has not ended, apart from waking it and ending its
+    wait."""
     found: list[tuple[int, int]] = []
     if task.deadline is not None:
         found.append((max(task.deadline, 0), TIMER_DEADLINE))
@@ -132,11 +157,24 @@ def _recount(ctx: Context, before: Placement) -> None:
         ctx.count(f"queue.{before.queue}.pending", -1, project_no=project_no)
     if is_pending and not (was_pending and before.queue == task.queue):
         ctx.count(f"queue.{task.queue}.pending", 1, project_no=project_no)
+    if not (was_pending and is_pending):
+        _recount_queues(ctx, before)
     if before.status is task.status:
         return
     ctx.count(COUNTER[before.status], -1, project_no=project_no)
     ctx.count(COUNTER[task.status], 1, project_no=project_no)
     groups.move(ctx.state, task, before.status)
+
+
+def _recount_queues(ctx: Context, before: Placement) -> None:
+    task = before.task
+    project_no, held_before, held = task.project_no, int(before.holder_no > 0), int(task.holder_no > 0)
+    if before.queue != task.queue:
+        queues.add(ctx, project_no, before.queue, task.revision, ((before.status, -1),), -held_before)
+        queues.add(ctx, project_no, task.queue, task.revision, ((task.status, 1),), held)
+    elif before.status is not task.status or held_before != held:
+        deltas = ((before.status, -1), (task.status, 1))
+        queues.add(ctx, project_no, task.queue, task.revision, deltas, held - held_before)
 
 
 def create(ctx: Context, task: Task) -> None:
@@ -149,8 +187,28 @@ def create(ctx: Context, task: Task) -> None:
     ctx.count(COUNTER[task.status], 1, project_no=project_no)
     if task.status is TaskState.PENDING:
         ctx.count(f"queue.{task.queue}.pending", 1, project_no=project_no)
+    else:
+        queues.add(ctx, project_no, task.queue, task.revision, ((task.status, 1),))
+        if task.status in ENDED:
+            ctx.meta.tasks_ended += 1
     groups.add(state, task)
     report(ctx, task, "task.created", {"to": task.status})
+
+
+def remove(ctx: Context, task: Task, revision: int) -> None:
+    """Take an ended task that nobody holds out of the state; the rows of its dependencies are the caller's."""
+    state, project_no = ctx.state, task.project_no
+    for row_key in index_rows(task):
+        state.delete(row_key)
+    task_record.delete_bodies(state, task)
+    state.delete(task_record.id_key(project_no, task.task_id))
+    state.delete(task_record.key(project_no, task.number))
+    groups.remove(state, task, revision)
+    queues.add(ctx, project_no, task.queue, revision, ((task.status, -1),))
+    ctx.count(COUNTER[task.status], -1, project_no=project_no)
+    ctx.meta.tasks_ended -= 1
+    task.revision = revision
+    report(ctx, task, "task.deleted", {"from": task.status, "reason": "retention"})
 
 
 def move(
@@ -181,6 +239,7 @@ def move(
     task.unmet = 0
     if to in ENDED and before.status not in ENDED:
         task.completed_at = ctx.time_ms
+        ctx.meta.tasks_ended += 1
     failed = verb in _FAILURES and to not in STOPPED
     save(ctx, before, completed=int(to is TaskState.COMPLETED), failed=int(failed))
     kind = CHANGED_BY_VERB.get(verb) or CHANGED_BY_STATE[to]

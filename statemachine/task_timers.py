@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
-from statemachine import limits, projects, task_queries, task_record, task_store
-from statemachine.commands import Believed, ExpireLeases, ExpireRuns, ExpireTasks, WakeTasks, WithdrawOffers
+from statemachine import limits, projects, task_queries, task_record, task_store, task_waits
+from statemachine.commands import Believed, EndWaits, ExpireLeases, ExpireRuns, ExpireTasks, WakeTasks, WithdrawOffers
 from statemachine.context import Context
 from statemachine.outcome import Item, Outcome
 from statemachine.task_dependencies import Effects, settle
 from statemachine.task_failure import end_attempt
 from statemachine.task_record import LastFailure, Task
+from statemachine.task_resumes import Resume
 from statemachine.task_states import ENDED, STOPPED, TaskState, Verb
 from statemachine.task_store import TIMER_RUN, TIMER_UNSTARTED
 
@@ -134,4 +135,27 @@ def _expire(ctx: Context, _: int, task: Task, effects: Effects) -> bool:
     task.due_at = None
     task_store.move(ctx, before, Verb.EXPIRE, TaskState.EXPIRED, ctx.take_revision(), reason=reason)
     settle(ctx, task, effects.under(task.revision))
+    return True
+
+
+def end_waits(ctx: Context, command: EndWaits) -> Outcome:
+    """EndWaits."""
+    return _each(ctx, command.items, _end_wait)
+
+
+def _end_wait(ctx: Context, _: int, task: Task, effects: Effects) -> bool:
+    wait = task.wait
+    if task.status is not TaskState.WAITING or wait is None or wait.until is None or wait.until > ctx.time_ms:
+        return False
+    revision = ctx.take_revision()
+    if wait.on_timeout == task_waits.RESUME:
+        answer = Resume(wait.name, None, None, ctx.time_ms, wait.kind, timed_out=True)
+        task_waits.go_on(ctx, task, answer, revision)
+        return True
+    before = task_store.place(task)
+    message = f"{wait.kind} {wait.name!r} did not come within {wait.until - wait.since} ms"
+    task.failure = LastFailure("timeout", message, task.attempt, ctx.time_ms)
+    to = TaskState.FAILED if wait.on_timeout == task_waits.FAIL else TaskState.CANCELLED
+    task_store.move(ctx, before, Verb.END_WAIT, to, revision, reason="timeout")
+    settle(ctx, task, effects.under(revision))
     return True

@@ -1,4 +1,4 @@
-"""What the holder of a task may do: accept, checkpoint, complete, fail, release.
+"""What the holder of a task may do: accept, checkpoint, complete, fail, release, park.
 
 The fencing rule (API.md section 4): a verb is accepted only while the task is `assigned` or `running`,
 the agent holds it and the attempt is equal. Repeating a verb that this attempt already won is answered
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from statemachine import agent_record, events, task_record, task_store, task_submit
+from statemachine import agent_record, events, task_record, task_store, task_submit, task_waits
 from statemachine.commands import (
     AcceptTasks,
     Checkpoint,
@@ -25,6 +25,8 @@ from statemachine.commands import (
     FailTasks,
     Failure,
     Held,
+    Park,
+    ParkTasks,
     Release,
     ReleaseTasks,
 )
@@ -222,6 +224,9 @@ def _release(ctx: Context, task: Task, agent_id: str, item: Release, _: Effects)
         task.tries -= 1
     if item.checkpoint is not None:
         task_record.set_body(ctx.state, task, "checkpoint", item.checkpoint)
+    if item.message is not None:
+        # A note for whoever takes over: the next grant shows it.
+        task.progress_message = item.message
     revision = ctx.take_revision()
     task_store.win(task, Verb.RELEASE, revision)
     # Without this the next offer would go to the one that just declined.
@@ -238,4 +243,26 @@ def _confirm_stop(ctx: Context, task: Task) -> Item:
     before = task_store.place(task)
     revision = ctx.take_revision()
     task_store.move(ctx, before, Verb.RELEASE, task.status, revision, reason="confirmed")
+    return Made(200, task.task_id, revision, record=task)
+
+
+def park_tasks(ctx: Context, command: ParkTasks) -> Outcome:
+    """ParkTasks."""
+    return _each(ctx, command, _park, Verb.PARK)
+
+
+def _park(ctx: Context, task: Task, agent_id: str, item: Park, _: Effects) -> Item:
+    if not holds(task, agent_id, item.attempt):
+        raise stale(task)
+    task_waits.check_park(item)
+    before = task_store.place(task)
+    _accept_if_offered(ctx, task)
+    # Waiting is no failure: the next attempt is the same try.
+    task.tries -= 1
+    if item.checkpoint is not None:
+        task_record.set_body(ctx.state, task, "checkpoint", item.checkpoint)
+    _add_usage(task, item.usage)
+    revision = ctx.take_revision()
+    task_store.win(task, Verb.PARK, revision)
+    task_waits.begin(ctx, before, item, agent_id, revision)
     return Made(200, task.task_id, revision, record=task)

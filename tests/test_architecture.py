@@ -35,6 +35,7 @@ MAY_IMPORT = {
 OWNERS = {
     "aiohttp": ("clients/hive_client/",),
     "chromadb": ("node/search",),
+    "cronsim": ("node/recurrence",),
     "httptools": ("node/http/",),
     "lmdb": ("cluster/",),
     "msgpack": ("cluster/",),

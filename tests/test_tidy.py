@@ -19,7 +19,7 @@ SKIPPED = frozenset({".venv", ".git", "__pycache__", ".pytest_cache", ".mypy_cac
 
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 70
-LONGER_FILES = {"statemachine/commands.py": 600}
+LONGER_FILES = {"statemachine/commands.py": 900}
 """Tables that must be read as one. commands.py: the numbers and payloads of every command of the log."""
 
 VAGUE_NAMES = frozenset({"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"})

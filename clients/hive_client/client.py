@@ -20,7 +20,9 @@ from hive_client.errors import HiveError
 from hive_client.groups import Groups
 from hive_client.models.cluster import Document
 from hive_client.projects import Projects
+from hive_client.queues import Queues
 from hive_client.retry import Backoff
+from hive_client.schedules import Schedules
 from hive_client.sessions import Sessions
 from hive_client.tasks import Tasks
 from hive_client.transport import Transport
@@ -63,11 +65,13 @@ class Client:
         self._calls = calls
         self.tasks = Tasks(calls)
         self.groups = Groups(calls)
+        self.queues = Queues(calls)
         self.sessions = Sessions(calls)
         self.agents = Agents(calls)
         self.changes = Changes(calls)
         self.cluster = Cluster(calls)
         self.projects = Projects(calls)
+        self.schedules = Schedules(calls)
 
     @property
     def project(self) -> str:

@@ -19,6 +19,8 @@ from hive_client.cluster import Cluster
 from hive_client.groups import Groups
 from hive_client.models.cluster import Document
 from hive_client.projects import Projects
+from hive_client.queues import Queues
+from hive_client.schedules import Schedules
 from hive_client.sessions import Sessions
 from hive_client.tasks import Tasks
 
@@ -109,6 +111,9 @@ class SyncTasks(SyncNoun[Tasks]):
     assign = blocking(Tasks.assign)
     cancel = blocking(Tasks.cancel)
     retry = blocking(Tasks.retry)
+    retry_many = blocking(Tasks.retry_many)
+    park = blocking(Tasks.park)
+    resume = blocking(Tasks.resume)
     explain = blocking(Tasks.explain)
     claim = blocking(Tasks.claim)
     claim_one = blocking(Tasks.claim_one)
@@ -118,11 +123,14 @@ class SyncTasks(SyncNoun[Tasks]):
     complete = blocking(Tasks.complete)
     fail = blocking(Tasks.fail)
     release = blocking(Tasks.release)
+    accept_batch = blocking(Tasks.accept_batch)
     renew_batch = blocking(Tasks.renew_batch)
     progress_batch = blocking(Tasks.progress_batch)
     complete_batch = blocking(Tasks.complete_batch)
     fail_batch = blocking(Tasks.fail_batch)
     release_batch = blocking(Tasks.release_batch)
+    park_batch = blocking(Tasks.park_batch)
+    resume_batch = blocking(Tasks.resume_batch)
 
 
 class SyncGroups(SyncNoun[Groups]):
@@ -131,6 +139,17 @@ class SyncGroups(SyncNoun[Groups]):
     get = blocking(Groups.get)
     wait = blocking(Groups.wait)
     cancel = blocking(Groups.cancel)
+
+
+class SyncQueues(SyncNoun[Queues]):
+    """`queues` of the synchronous client."""
+
+    list = blocking(Queues.list)
+    iterate = iterating(Queues.iterate)
+    get = blocking(Queues.get)
+    pause = blocking(Queues.pause)
+    resume = blocking(Queues.resume)
+    update = blocking(Queues.update)
 
 
 class SyncSessions(SyncNoun[Sessions]):
@@ -206,6 +225,21 @@ class SyncProjects(SyncNoun[Projects]):
     create = blocking(Projects.create)
 
 
+class SyncSchedules(SyncNoun[Schedules]):
+    """`schedules` of the synchronous client."""
+
+    create = blocking(Schedules.create)
+    preview = blocking(Schedules.preview)
+    get = blocking(Schedules.get)
+    list = blocking(Schedules.list)
+    iterate = iterating(Schedules.iterate)
+    update = blocking(Schedules.update)
+    pause = blocking(Schedules.pause)
+    resume = blocking(Schedules.resume)
+    trigger = blocking(Schedules.trigger)
+    delete = blocking(Schedules.delete)
+
+
 def _opened(make: Callable[P, Client]) -> Callable[Concatenate[SyncClient, P], None]:
     """A constructor with the arguments of ``Client``."""
 
@@ -227,11 +261,13 @@ class SyncClient:
         self._client, self._loop = client, loop
         self.tasks = SyncTasks(client.tasks, loop)
         self.groups = SyncGroups(client.groups, loop)
+        self.queues = SyncQueues(client.queues, loop)
         self.sessions = SyncSessions(client.sessions, loop)
         self.agents = SyncAgents(client.agents, loop)
         self.changes = SyncChanges(client.changes, loop)
         self.cluster = SyncCluster(client.cluster, loop)
         self.projects = SyncProjects(client.projects, loop)
+        self.schedules = SyncSchedules(client.schedules, loop)
 
     @property
     def project(self) -> str:

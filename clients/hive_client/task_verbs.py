@@ -134,11 +134,16 @@ class TaskVerbs:
         agent_id: str,
         attempt: int,
         checkpoint: Any = None,
+        message: str | None = None,
         epoch: int | None = None,
         **options: Unpack[WriteOptions],
     ) -> Task:
-        """Decline an offer, hand a task back (with a checkpoint), or confirm that a cancelled one was stopped."""
-        body = {"agent_id": agent_id, "attempt": attempt, **without_none(checkpoint=checkpoint, epoch=epoch)}
+        """Decline an offer, hand a task back, or confirm that a cancelled one was stopped.
+
+        The next attempt is given the ``checkpoint`` and, as ``progress.message``, the ``message``.
+        """
+        body = {"agent_id": agent_id, "attempt": attempt}
+        body |= without_none(checkpoint=checkpoint, message=message, epoch=epoch)
         return Task.from_reply(await self._calls.write("POST", _path(task_id, "release"), body, options))
 
     async def renew_batch(self, agent_id: str, items: Sequence[Item], **options: Unpack[SignalOptions]) -> Batch:
@@ -150,6 +155,10 @@ class TaskVerbs:
         """Each item: ``task_id, attempt`` and what ``progress`` takes."""
         body = {"agent_id": agent_id, "items": list(items)}
         return Batch.from_reply(await self._calls.signal("/api/tasks/progress", body, **options))
+
+    async def accept_batch(self, agent_id: str, items: Sequence[Item], **options: Unpack[WriteOptions]) -> Batch:
+        """Take many offers. Each item: ``task_id, attempt``."""
+        return await self._batch("accept", agent_id, items, options)
 
     async def complete_batch(self, agent_id: str, items: Sequence[Item], **options: Unpack[WriteOptions]) -> Batch:
         """Each item: ``task_id, attempt`` and what ``complete`` takes."""

@@ -1,4 +1,6 @@
-"""``client.tasks``: submit, look, wait, cancel, explain. Verbs of the agent that works on one: ``task_verbs``."""
+"""``client.tasks``: submit, look, wait, cancel, explain. Verbs of the agent that works on one: ``task_verbs``; parking
+and resuming: ``task_waits``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from hive_client.models.record import Page
 from hive_client.models.tasks import Batch, Explanation, Task, TaskFields
 from hive_client.options import QueryValue, ReadOptions, WriteOptions
 from hive_client.paging import every_item
-from hive_client.task_verbs import TaskVerbs
+from hive_client.task_waits import TaskWaits
 
 # One long poll; shorter than what proxies commonly cut, well under the server's maximum of 60 s.
 WAIT_MS = 20_000
@@ -43,7 +45,7 @@ class TaskFilters(ReadOptions, total=False):
     fields: Iterable[str]
 
 
-class Tasks(TaskVerbs):
+class Tasks(TaskWaits):
     """The task queue of one project."""
 
     async def create(self, **task: Unpack[TaskOptions]) -> Task:

@@ -23,8 +23,8 @@ REVISIONS_SCANNED_MAX = 5_000
 """Revisions one look at the feed may pass: a filter that matches little gives way to others."""
 
 _TOPIC = re.compile(
-    r"\*|agents|tasks|sessions|groups|projects|cluster\.status"
-    r"|(agent|task|session|group|queue|execution)\.[A-Za-z0-9._:-]{1,128}|user\..{1,256}|alerts\.[a-z]{1,32}"
+    r"\*|agents|tasks|sessions|groups|queues|projects|schedules|cluster\.status"
+    r"|(agent|task|session|group|queue|schedule|execution)\.[A-Za-z0-9._:-]{1,128}|user\..{1,256}|alerts\.[a-z]{1,32}"
 )
 
 

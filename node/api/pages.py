@@ -36,6 +36,7 @@ class _Cursor(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     kind: str
     filters: bytes
     position: int
+    name: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -43,14 +44,26 @@ _decoder = msgspec.msgpack.Decoder(_Cursor)
 _fields_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def encode_cursor(request: Request[Any, Any], kind: str, position: int) -> str:
-    """A cursor behind `position` of the list `kind` under the filters of this request."""
-    cursor = _Cursor(1, GROUP, kind, _filters_of(request), position)
+def encode_cursor(request: Request[Any, Any], kind: str, position: int, name: str = "") -> str:
+    """A cursor behind `position` of the list `kind` under the filters of this request; in lists by name, behind
+    `name`."""
+    cursor = _Cursor(1, GROUP, kind, _filters_of(request), position, name)
     return base64.urlsafe_b64encode(_encoder.encode(cursor)).decode().rstrip("=")
 
 
 def position_of(request: Request[Any, Any], kind: str) -> int | None:
     """Where the request's cursor goes on; None without one. Raises Problem `invalid_cursor`."""
+    cursor = _cursor_of(request, kind)
+    return None if cursor is None else cursor.position
+
+
+def name_of(request: Request[Any, Any], kind: str) -> str | None:
+    """As `position_of`, in lists by name."""
+    cursor = _cursor_of(request, kind)
+    return None if cursor is None else cursor.name
+
+
+def _cursor_of(request: Request[Any, Any], kind: str) -> _Cursor | None:
     text: str | None = request.query.cursor
     if text is None:
         return None
@@ -62,7 +75,7 @@ def position_of(request: Request[Any, Any], kind: str) -> int | None:
         raise Problem("invalid_cursor", "this cursor belongs to another list; begin again without one")
     if cursor.filters != _filters_of(request):
         raise Problem("invalid_cursor", "this cursor belongs to other filters; repeat them, or begin again without one")
-    return cursor.position
+    return cursor
 
 
 def _filters_of(request: Request[Any, Any]) -> bytes:

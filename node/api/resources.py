@@ -9,9 +9,11 @@ import msgspec
 
 from cluster.replica import View
 from node.api.agent_views import agent_view
+from node.api.queues import queue_view
+from node.api.schedule_views import schedule_view
 from node.api.session_views import event_view, session_view
 from node.api.task_views import task_view
-from statemachine import agent_record, events, limits, projects, session_record, task_record
+from statemachine import agent_record, events, limits, projects, schedule_record, session_record, task_record
 from statemachine.changes import Change
 from statemachine.events import EventFilter
 from statemachine.records import Project
@@ -71,10 +73,24 @@ def _project(view: View, _: Project | None, change: Change, _full: bool) -> Any:
     return None if project is None else {"project": project.name, "revision": project.revision}
 
 
+def _schedule(view: View, project: Project | None, change: Change, full: bool) -> Any:
+    schedule = None if project is None else schedule_record.find(view, project.number, change.resource_id)
+    if project is None or schedule is None:
+        return None
+    definition = schedule_record.definition_of(view, project.number, schedule)
+    return schedule_view(project.name, schedule, definition, full=full)
+
+
+def _queue(view: View, project: Project | None, change: Change, _full: bool) -> Any:
+    return None if project is None else queue_view(view, project, change.resource_id, view.time_ms)
+
+
 SHOWN: dict[str, Show] = {
     "session": _session,
     "task": _task,
     "agent": _agent,
     "project": _project,
+    "queue": _queue,
+    "schedule": _schedule,
 }
 """By kind of resource. What is not here is told by the facts of its change alone."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Handler = Callable[["Request[Any, Any]"], Awaitable["Answer"]]
 
 
-_VERBLESS = frozenset({"group_id"})
+_VERBLESS = frozenset({"group_id", "queue"})
 """Parameters of paths whose place no verb shares."""
 
 

@@ -14,7 +14,7 @@ from node.api.reply import Reply, json_reply
 from node.api.request import Request
 from node.api.task_bodies import TaskPatch, check_labels, labels_of, priority_number
 from node.api.task_views import shown_item
-from node.api.writes import propose, refusal_of, replay_headers
+from node.api.writes import gone, propose, refusal_of, replay_headers
 from statemachine import limits, projects, task_record
 from statemachine.commands import UpdateTask
 from statemachine.outcome import Outcome
@@ -39,7 +39,9 @@ async def patch_task(request: Request[WriteQuery, TaskPatch]) -> Reply:
     item = outcome.items[0]
     with request.view() as view:
         body = shown_item(request, view, item)
-    if body is not None and outcome.replayed:
+    if body is None:
+        return json_reply(gone(item), 200, replay_headers(outcome))
+    if outcome.replayed:
         body.revision = item.revision
     return json_reply(body, 200, replay_headers(outcome))
 

@@ -8,13 +8,15 @@ import msgspec
 
 from cluster.replica import CallFailedError, View
 from node.api.query import ReadQuery
+from node.api.queues import MILLI
 from node.api.reply import Reply, json_reply
 from node.api.request import Request
 from node.api.task_views import find_task
-from node.api.times import text_or_none
+from node.api.times import text, text_or_none
 from node.duties.duties import Duties
 from node.duties.messages import ExplainReply, ExplainRequest
-from statemachine import task_queries
+from statemachine import queue_limits, task_queries
+from statemachine.queue_limits import Hindrance
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED, TaskState
 
@@ -75,7 +77,7 @@ async def explain_task(request: Request[ReadQuery, Any]) -> Reply:
         agents = None
     with request.view() as view:
         task = find_task(request, view, task_id)
-        reasons = list(_reasons(view, task, agents))
+        reasons = list(_reasons(view, task, agents, request.api.replica.now_ms()))
     shown = None
     if agents is not None:
         candidates = [CandidateView(found.agent_id, found.score, found.parts) for found in agents.candidates]
@@ -83,7 +85,7 @@ async def explain_task(request: Request[ReadQuery, Any]) -> Reply:
     return json_reply(Explanation(task.status.value, reasons, shown))
 
 
-def _reasons(view: View, task: Task, agents: ExplainReply | None) -> list[Reason]:
+def _reasons(view: View, task: Task, agents: ExplainReply | None, now_ms: int) -> list[Reason]:
     status = task.status
     if status in ENDED:
         data: dict[str, Any] = {"status": status.value, "completed_at": text_or_none(task.completed_at)}
@@ -97,10 +99,38 @@ def _reasons(view: View, task: Task, agents: ExplainReply | None) -> list[Reason
         what = "the back-off after a failed attempt" if task.failure is not None else "its not_before"
         return [Reason("not_before", f"the task waits for {what}", data)]
     if status is TaskState.WAITING:
-        return [Reason("waiting", "the task is parked by its agent", {})]
-    if status is TaskState.PENDING and agents is not None and not agents.candidates:
-        return _without_agents(agents)
+        return [_waiting(task)]
+    if status is TaskState.PENDING:
+        found = [_hindered(hindrance) for hindrance in queue_limits.hindrances(view, task, now_ms)]
+        if agents is not None and not agents.candidates:
+            found += _without_agents(agents)
+        return found
     return []
+
+
+def _hindered(hindrance: Hindrance) -> Reason:
+    data = dict(hindrance.data)
+    if "rate_milli" in data:
+        data["rate_per_second"] = data.pop("rate_milli") / MILLI
+    return Reason(hindrance.code, hindrance.message, data)
+
+
+def _waiting(task: Task) -> Reason:
+    wait = task.wait
+    if wait is None:
+        return Reason("waiting", "the task is parked by its agent", {})
+    message = f"the task waits for {wait.kind} {wait.name!r}; resume it with POST /api/tasks/{task.task_id}/resume"
+    if wait.until is not None:
+        message += f", or it will {wait.on_timeout} at {text(wait.until)}"
+    data = {
+        "kind": wait.kind,
+        "name": wait.name,
+        "assignee": wait.assignee,
+        "since": text(wait.since),
+        "timeout_at": text_or_none(wait.until),
+        "on_timeout": wait.on_timeout,
+    }
+    return Reason("waiting", message, data)
 
 
 def _dependencies(view: View, task: Task) -> Reason:

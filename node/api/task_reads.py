@@ -136,10 +136,8 @@ def _filter_of(query: ListTasks) -> TaskFilter:
         if not separator or not name:
             raise invalid("label", "must be name=value")
         labels.append((name, value))
-    # Nothing waits yet (`wait` comes later), so nothing matches what is waited for.
-    status = ("waiting",) if query.waiting_for else query.status
     return TaskFilter(
-        status=status or None,
+        status=query.status or None,
         queue=query.queue or None,
         type=query.type or None,
         agent_id=query.agent_id or None,
@@ -151,6 +149,7 @@ def _filter_of(query: ListTasks) -> TaskFilter:
         label=tuple(labels),
         created_since=query.created_since,
         updated_since=query.updated_since,
+        waiting_for=query.waiting_for or None,
     )
 
 

@@ -93,6 +93,12 @@ class ReleaseBody(ReleaseFields, kw_only=True):
     epoch: Count | None = None
 
 
+class AcceptItem(Attempt, kw_only=True):
+    """One item of `POST /api/tasks/accept`."""
+
+    task_id: Id
+
+
 class CompleteItem(CompleteFields, kw_only=True):
     """One item of `POST /api/tasks/complete`."""
 
@@ -109,6 +115,12 @@ class ReleaseItem(ReleaseFields, kw_only=True):
     """One item of `POST /api/tasks/release`."""
 
     task_id: Id
+
+
+class AcceptBatch(Caller, kw_only=True):
+    """`POST /api/tasks/accept`."""
+
+    items: list[AcceptItem]
 
 
 class CompleteBatch(Caller, kw_only=True):

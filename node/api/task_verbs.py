@@ -17,6 +17,7 @@ from node.api.request import Request
 from node.api.route import Route
 from node.api.task_bodies import new_task
 from node.api.task_verb_bodies import (
+    AcceptBatch,
     AcceptBody,
     CompleteBatch,
     CompleteBody,
@@ -173,6 +174,14 @@ async def _say_many(request: Request[BatchQuery, Any], command: Command, ids: li
     return batch_reply(request, outcome, ids, show if request.query.returned == "full" else None)
 
 
+async def accept_tasks(request: Request[BatchQuery, AcceptBatch]) -> Reply:
+    """Take many offers."""
+    body = request.body
+    check_count(len(body.items))
+    items = tuple([Held(item.task_id, item.attempt) for item in body.items])
+    return await _say_many(request, AcceptTasks(body.agent_id, items, body.epoch), [item.task_id for item in items])
+
+
 async def complete_tasks(request: Request[BatchQuery, CompleteBatch]) -> Reply:
     """End many tasks with their results."""
     body = request.body
@@ -216,6 +225,10 @@ ROUTES = (
     Route(
         "POST", _ONE + "/release", release_task, "Give a task back, or decline its offer", "tasks:work",
         query=WriteQuery, body=ReleaseBody, reply=TaskView, lenient=True,
+    ),
+    Route(
+        "POST", "/api/tasks/accept", accept_tasks, "Take many offers", "tasks:work",
+        query=BatchQuery, body=AcceptBatch, reply=BatchReply, batch=True,
     ),
     Route(
         "POST", "/api/tasks/complete", complete_tasks, "End many tasks with their results", "tasks:work",

@@ -14,7 +14,7 @@ from node.api.request import Request
 from node.api.task_bodies import RATIO
 from node.api.times import text, text_or_none
 from node.api.usage import Usage, dollars
-from statemachine import task_queries, task_record
+from statemachine import task_queries, task_record, task_resumes
 from statemachine.limits import REPLY_BYTES_MAX
 from statemachine.outcome import Item, record_of
 from statemachine.task_record import Task
@@ -68,6 +68,32 @@ class TransitionView(msgspec.Struct, rename={"from_status": "from"}):
     reason: str | None
 
 
+class WaitingView(msgspec.Struct):
+    """What a task waits for, who parked it, and what happens at `timeout_at`."""
+
+    kind: str
+    name: str
+    prompt: str | None
+    options: msgspec.Raw
+    assignee: str | None
+    since: str
+    timeout_at: str | None
+    on_timeout: str
+    attempt: int
+    agent_id: str
+
+
+class ResumeView(msgspec.Struct):
+    """The answer to a wait; `timed_out`: its time was over, nobody gave one."""
+
+    kind: str
+    name: str
+    data: msgspec.Raw
+    actor: str | None
+    at: str
+    timed_out: bool
+
+
 class TaskLiveView(msgspec.Struct):
     """What only the leader knows of a held task."""
 
@@ -115,7 +141,7 @@ class TaskView(msgspec.Struct, kw_only=True):
     artifacts: msgspec.Raw
     failure: FailureView | None
     usage: Usage
-    waiting: None = None
+    waiting: WaitingView | None = None
     history: list[TransitionView]
     created_at: str
     updated_at: str
@@ -138,12 +164,14 @@ class DependencyView(msgspec.Struct, omit_defaults=True):
 
 
 class GrantView(TaskView, kw_only=True):
-    """A task that was offered to an agent or claimed by it."""
+    """A task that was offered to an agent or claimed by it. `resume` is the newest of `resumes`: the answers to all its
+    waits."""
 
     lease_remaining_ms: int | None
     dependencies: list[DependencyView]
     checkpoint: msgspec.Raw
-    resume: None = None
+    resume: ResumeView | None = None
+    resumes: list[ResumeView] = []
     offer_expires_in_ms: int | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -157,7 +185,29 @@ def task_view(view: View | None, task: Task, *, full: bool = True) -> TaskView:
 
     `view` may be None when everything is in the record (`task.bodies` is 0).
     """
-    return TaskView(**_members(view, task, full))
+    shown = TaskView(**_members(view, task, full))
+    if task.status is TaskState.WAITING:
+        shown.waiting = waiting_view(task)
+    return shown
+
+
+def waiting_view(task: Task) -> WaitingView | None:
+    """What a waiting task waits for."""
+    wait = task.wait
+    if wait is None:
+        return None
+    return WaitingView(
+        wait.kind,
+        wait.name,
+        wait.prompt,
+        raw(wait.options),
+        wait.assignee,
+        text(wait.since),
+        text_or_none(wait.until),
+        wait.on_timeout,
+        wait.attempt,
+        wait.agent_id,
+    )
 
 
 def _members(view: View | None, task: Task, full: bool) -> dict[str, Any]:
@@ -216,12 +266,22 @@ def _members(view: View | None, task: Task, full: bool) -> dict[str, Any]:
 def grant_view(view: View, task: Task, lease_remaining_ms: int | None) -> GrantView:
     """A granted task with what its dependencies came to."""
     members = _members(view, task, full=True)
+    resumes = _resumes(view, task) if task.resumes is not None or task.bodies else []
     return GrantView(
         **members,
         lease_remaining_ms=lease_remaining_ms,
         dependencies=_dependencies(view, task) if members["depends_on"] else [],
         checkpoint=members["progress"].checkpoint,
+        resume=resumes[-1] if resumes else None,
+        resumes=resumes,
     )
+
+
+def _resumes(view: View, task: Task) -> list[ResumeView]:
+    return [
+        ResumeView(answer.kind, answer.name, raw(answer.data), answer.actor, text(answer.at), answer.timed_out)
+        for answer in task_resumes.answers(view, task)
+    ]
 
 
 def _dependencies(view: View, task: Task) -> list[DependencyView]:

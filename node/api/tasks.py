@@ -14,7 +14,7 @@ from node.api.route import Route
 from node.api.task_bodies import AssignBody, TaskBatch, TaskBody, TaskPatch, new_task
 from node.api.task_edits import patch_task
 from node.api.task_views import TaskView, shown_item, task_view
-from node.api.writes import propose, replay_headers, write
+from node.api.writes import gone, propose, replay_headers, write
 from statemachine.commands import AssignTask, CancelTask, RetryTask, SubmitTasks
 from statemachine.outcome import Item, Outcome, Refusal, record_of
 
@@ -36,7 +36,9 @@ async def create_task(request: Request[WriteQuery, TaskBody]) -> Reply:
     headers = replay_headers(outcome)
     if item.status == 201:
         headers = (*headers, ("Location", _LOCATION + item.resource_id))
-    if body is not None and outcome.replayed:
+    if body is None:
+        return json_reply(gone(item), item.status, headers)
+    if outcome.replayed:
         body.revision = item.revision
     return json_reply(body, item.status, headers)
 

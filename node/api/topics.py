@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from statemachine.changes import Change
 
-_COLLECTIONS = {"task": "tasks", "session": "sessions", "agent": "agents", "group": "groups", "project": "projects"}
+_COLLECTIONS = {
+    "task": "tasks",
+    "session": "sessions",
+    "agent": "agents",
+    "group": "groups",
+    "project": "projects",
+    "queue": "queues",
+    "schedule": "schedules",
+}
 
 
 def topics_of(change: Change) -> tuple[str, ...]:

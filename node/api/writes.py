@@ -70,10 +70,15 @@ async def write(request: Request[Any, Any], command: Command, render: Render, lo
     if location is not None and item.status == 201:
         headers = (*headers, ("Location", location + item.resource_id))
     if body is None:
-        return json_reply({"id": item.resource_id, "revision": item.revision, "deleted": True}, item.status, headers)
+        return json_reply(gone(item), item.status, headers)
     if outcome.replayed:
         body.revision = item.revision
     return json_reply(body, item.status, headers)
+
+
+def gone(item: Item) -> dict[str, Any]:
+    """What is left to say of a resource that is not there any more: to a repeat, or to who deleted it."""
+    return {"id": item.resource_id, "revision": item.revision, "deleted": True}
 
 
 def replay_headers(outcome: Outcome) -> tuple[tuple[str, str], ...]:

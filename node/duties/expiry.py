@@ -103,7 +103,13 @@ def is_silent(memory: LeaderMemory, agent: AgentMemory) -> bool:
 
 def silent(memory: LeaderMemory) -> list[AgentMemory]:
     """Agents that are to be offline."""
-    return [agent for agent in memory.fleet if agent.liveness != agent_record.OFFLINE and is_silent(memory, agent)]
+    # Asked twice a second of the whole fleet: what is the same for all is looked up once.
+    since_s = memory.clock.now_s() - memory.patience_s()
+    return [
+        agent
+        for agent in memory.fleet
+        if agent.seen_s < since_s and agent.liveness != agent_record.OFFLINE and is_silent(memory, agent)
+    ]
 
 
 def returned(memory: LeaderMemory) -> list[AgentMemory]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cluster.replica import View
 from node.duties.dispatch import avoided
 from node.duties.fleet import AgentMemory, parts, score
-from node.duties.lanes import Lane, PendingTask, Signature
+from node.duties.lanes import PendingTask, Signature
 from node.duties.leader_memory import LeaderMemory
 from node.duties.messages import Candidate, ExplainReply, ExplainRequest
 from node.duties.settings import DutySettings
@@ -28,8 +28,8 @@ def explain(
     if task is None:
         return ExplainReply("not_found")
     wanted = found(task)
-    lane = Lane(Signature(task.project, task.queue, task.priority, wanted.requires))
-    shown = PendingTask((task.project, task.task_id), lane, wanted)
+    signature = Signature(task.project, task.queue, wanted.requires)
+    shown = PendingTask((task.project, task.task_id), signature, wanted, 0)
     filtered: dict[str, int] = {}
     fit: list[Candidate] = []
     for agent in memory.fleet:
@@ -49,11 +49,11 @@ def explain(
 
 def _why_not(memory: LeaderMemory, agent: AgentMemory, task: PendingTask) -> str | None:
     """The first thing that keeps the task from the agent, most lasting first."""
-    if not agent.serves(task.lane.signature.project):
+    if not agent.serves(task.signature.project):
         return "project"
     if agent.liveness != agent_record.ONLINE:
         return agent.liveness
-    if not agent.can(task.lane.signature.requires):
+    if not agent.can(task.signature.requires):
         return "capability"
     if agent.draining:
         return "draining"

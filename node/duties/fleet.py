@@ -99,6 +99,7 @@ class Fleet:
         self._agents: dict[str, AgentMemory] = {}
         self._listening: dict[str, AgentMemory] = {}
         self._holdings = holdings
+        self._changed: dict[str, None] = {}
         self._used = 0
 
     def __len__(self) -> int:
@@ -114,6 +115,7 @@ class Fleet:
     def put(self, agent: AgentMemory) -> None:
         """Remember an agent."""
         self._agents[agent.agent_id] = agent
+        self._changed[agent.agent_id] = None
         if agent.poll is not None:
             self._listening[agent.agent_id] = agent
         else:
@@ -121,6 +123,7 @@ class Fleet:
 
     def drop(self, agent_id: str) -> None:
         """Forget a deleted agent."""
+        self._changed[agent_id] = None
         self._agents.pop(agent_id, None)
         self._listening.pop(agent_id, None)
 
@@ -128,6 +131,7 @@ class Fleet:
         """A poll opens; returns the one it ends, if there was."""
         ended = agent.poll
         agent.poll = poll
+        self._changed[agent.agent_id] = None
         self._listening[agent.agent_id] = agent
         return ended
 
@@ -135,6 +139,7 @@ class Fleet:
         """A poll was answered or cut; a newer one stays."""
         if agent.poll is not None and (agent.poll.node_run, agent.poll.number) == (node_run, number):
             agent.poll = None
+            self._changed[agent.agent_id] = None
             self._listening.pop(agent.agent_id, None)
 
     def anyone_else(self, agent_id: str, project: str, requires: Requires) -> bool:
@@ -144,7 +149,13 @@ class Fleet:
     def clear(self) -> dict[str, AgentMemory]:
         """Forget all agents; returns what was known, by id."""
         known, self._agents, self._listening = self._agents, {}, {}
+        self._changed.update(dict.fromkeys(known))
         return known
+
+    def take_changed(self) -> dict[str, None]:
+        """The agents whose record, poll or number of free slots may have changed since this was asked the last time."""
+        changed, self._changed = self._changed, {}
+        return changed | self._holdings.take_freed()
 
     def slots_used(self, agent: AgentMemory) -> int:
         """How many tasks the agent holds."""
@@ -153,17 +164,6 @@ class Fleet:
     def slots_free(self, agent: AgentMemory) -> int:
         """How many more tasks the agent may hold."""
         return max(0, agent.max_concurrent - self._holdings.slots_used(agent.agent_id))
-
-    def ready(self, now_s: float) -> list[AgentMemory]:
-        """Agents that may be offered work: listening, with a free slot, not draining, not known to let offers lapse."""
-        return [
-            agent
-            for agent in list(self._listening.values())
-            if agent.liveness == agent_record.ONLINE
-            and not agent.draining
-            and self.listening(agent, now_s)
-            and self.slots_free(agent) > 0
-        ]
 
     @property
     def anyone_listening(self) -> bool:

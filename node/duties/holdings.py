@@ -40,6 +40,7 @@ class Holdings:
         self._by_agent: dict[str, dict[TaskKey, Holding]] = {}
         self._due: list[tuple[float, int, Holding]] = []
         self._order = itertools.count()
+        self._freed: dict[str, None] = {}
 
     def __len__(self) -> int:
         return len(self._by_task)
@@ -69,9 +70,15 @@ class Holdings:
         if holding is not None:
             held = self._by_agent[holding.agent_id]
             del held[key]
+            self._freed[holding.agent_id] = None
             if not held:
                 del self._by_agent[holding.agent_id]
         return holding
+
+    def take_freed(self) -> dict[str, None]:
+        """The agents that hold less than when this was asked the last time."""
+        freed, self._freed = self._freed, {}
+        return freed
 
     def push(self, holding: Holding) -> None:
         """Queue a holding for its deadline; a later renewal costs nothing until then."""

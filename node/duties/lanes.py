@@ -2,27 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import heapq
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.duties.fairness import Flow
 from node.duties.fleet import Requires
 from node.duties.holdings import TaskKey
 
 PRIORITIES = range(9, -1, -1)
 
 
+class Found:
+    """A pending task as the state shows it. `since_ms`: since when it is pending (Unix milliseconds)."""
+
+    __slots__ = (
+        "attempt",
+        "avoid",
+        "concurrency_key",
+        "order",
+        "prefers",
+        "priority",
+        "requires",
+        "session",
+        "since_ms",
+        "task_id",
+    )
+
+    def __init__(
+        self,
+        task_id: str,
+        order: int,
+        attempt: int,
+        requires: Requires,
+        avoid: tuple[str, int] | None = None,
+        *,
+        priority: int = 5,
+        since_ms: int = 0,
+        session: str | None = None,
+        concurrency_key: str | None = None,
+        prefers: str | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.order = order
+        self.attempt = attempt
+        self.requires = requires
+        self.avoid = avoid
+        self.priority = priority
+        self.since_ms = since_ms
+        self.session = session
+        self.concurrency_key = concurrency_key
+        self.prefers = prefers
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What tasks of one lane have in common."""
+
+    project: str
+    queue: str
+    requires: Requires
+
+
 class PendingTask:
-    """One pending task. `order` is its place among tasks of its priority; `avoid` an agent that let it lapse or
-    declined it, and when (Unix milliseconds)."""
+    """One pending task. `order` is its place by creation, `rank` that by priority and age: smaller comes first.
+    `avoid` is an agent that let it lapse or declined it, and when (Unix milliseconds), `prefers` one that parked it."""
 
-    __slots__ = ("attempt", "avoid", "key", "lane", "order", "queued", "reserved", "reserved_until_s")
+    __slots__ = (
+        "attempt",
+        "avoid",
+        "concurrency_key",
+        "key",
+        "order",
+        "prefers",
+        "priority",
+        "queued",
+        "rank",
+        "reserved",
+        "reserved_until_s",
+        "signature",
+        "strand",
+    )
 
-    def __init__(self, key: TaskKey, lane: Lane, found: Found) -> None:
+    def __init__(self, key: TaskKey, signature: Signature, found: Found, rank: int) -> None:
         self.key = key
-        self.lane = lane
+        self.signature = signature
         self.order = found.order
+        self.priority = found.priority
+        self.rank = rank
         self.attempt = found.attempt
         self.avoid = found.avoid
+        self.concurrency_key = found.concurrency_key
+        self.prefers = found.prefers
+        self.strand: Strand | None = None
         self.queued = False
         self.reserved = False
         self.reserved_until_s = 0.0
@@ -32,57 +104,140 @@ class PendingTask:
         return self.avoid is not None and self.avoid[0] == agent_id and now_ms < self.avoid[1] + within_ms
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What tasks of one lane have in common."""
+Place = tuple[float, int, int]
+"""What decides between tasks of one project, smaller first: what their session has had, rank, order."""
 
-    project: str
-    queue: str
-    priority: int
-    requires: Requires
+
+class Strand:
+    """Tasks of one run, one priority and one need, with concurrency keys or without, in order.
+
+    `skipped_from`: the first order that was left in the state for want of room. `entry` is the number of its one valid
+    entry in its lane.
+    """
+
+    __slots__ = ("count", "entry", "heap", "keyed", "lane", "priority", "pushes", "run", "skipped_from")
+
+    def __init__(self, run: Run, lane: Lane, priority: int, *, keyed: bool = False) -> None:
+        self.run = run
+        self.lane = lane
+        self.priority = priority
+        self.keyed = keyed
+        self.heap: list[tuple[int, int, int, PendingTask]] = []
+        self.pushes = 0
+        self.count = 0
+        self.entry = 0
+        self.skipped_from: int | None = None
+
+    def push(self, task: PendingTask) -> None:
+        """Queue a task, once."""
+        if not task.queued:
+            task.queued = True
+            self.pushes += 1
+            heapq.heappush(self.heap, (task.rank, task.order, self.pushes, task))
+
+    def pop(self) -> None:
+        """Take the first task out of the order."""
+        heapq.heappop(self.heap)[3].queued = False
+
+    def head(self) -> PendingTask | None:
+        """The first task that is still here and reserved for nobody."""
+        while self.heap:
+            task = self.heap[0][3]
+            if task.strand is self and not task.reserved:
+                return task
+            self.pop()
+        return None
+
+    @property
+    def served(self) -> bool:
+        """Whether its first task comes before all of its run and priority that was not read yet."""
+        task, position = self.head(), self.run.positions[self.priority]
+        return task is not None and (position is None or task.order < position)
+
+    def sweep(self) -> None:
+        """Forget tasks that are gone, when they are most of what is queued."""
+        if len(self.heap) > 2 * self.count + 64:
+            self.heap = [entry for entry in self.heap if entry[3].strand is self]
+            heapq.heapify(self.heap)
+
+    def place(self) -> Place | None:
+        """The place of the first task; None when there is none."""
+        task = self.head()
+        return None if task is None else (self.run.flow.service_ms, task.rank, task.order)
 
 
 class Lane:
-    """Tasks of one signature, in order. `skipped_from`: the first order that was left in the state for want of room."""
+    """All strands of one signature, by the place of their first task."""
 
-    __slots__ = ("count", "heap", "signature", "skipped_from")
+    __slots__ = ("_entries", "_heap", "signature", "strands")
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
-        self.heap: list[tuple[int, int, PendingTask]] = []
-        self.count = 0
-        self.skipped_from: int | None = None
+        self.strands: dict[Strand, None] = {}
+        self._heap: list[tuple[Place, int, Strand]] = []
+        self._entries = 0
 
+    def push(self, strand: Strand) -> None:
+        """A strand's first task, or what its session has had, changed."""
+        place = strand.place()
+        if place is None:
+            return
+        self._entries += 1
+        strand.entry = self._entries
+        heapq.heappush(self._heap, (place, self._entries, strand))
+        if len(self._heap) > 2 * len(self.strands) + 64:
+            self._heap = [entry for entry in self._heap if entry[2].entry == entry[1]]
+            heapq.heapify(self._heap)
 
-class Found:
-    """A pending task as the state shows it."""
-
-    __slots__ = ("attempt", "avoid", "order", "requires", "task_id")
-
-    def __init__(
-        self, task_id: str, order: int, attempt: int, requires: Requires, avoid: tuple[str, int] | None = None
-    ) -> None:
-        self.task_id = task_id
-        self.order = order
-        self.attempt = attempt
-        self.requires = requires
-        self.avoid = avoid
-
-
-Scan = Callable[[str, str, int, int, int], Sequence[Found]]
-"""(project, queue, priority, least order, most tasks) -> pending tasks of the state in order."""
+    def first(self) -> tuple[Place, Strand] | None:
+        """The strand whose first task comes first."""
+        while self._heap:
+            place, entry, strand = self._heap[0]
+            now = strand.place() if strand.entry == entry else None
+            if now is None:
+                heapq.heappop(self._heap)
+            elif now == place:
+                return place, strand
+            else:
+                heapq.heapreplace(self._heap, (now, entry, strand))
+        return None
 
 
 class Run:
-    """How far a project's queue was read, by priority. None: read to its end."""
+    """How far the tasks of a project's queue were read: those of one session, or those of none; by priority.
 
-    __slots__ = ("positions", "project", "queue", "seen")
+    A position of None: read to its end.
+    """
 
-    def __init__(self, project: str, queue: str) -> None:
+    __slots__ = ("flow", "positions", "project", "queue", "seen", "session", "strands")
+
+    def __init__(self, project: str, queue: str, session: str | None, flow: Flow) -> None:
         self.project = project
         self.queue = queue
+        self.session = session
+        self.flow = flow
         self.seen = [0] * len(PRIORITIES)
         self.positions: list[int | None] = [0] * len(PRIORITIES)
+        self.strands: dict[tuple[int, Requires, bool], Strand] = {}
+
+    @property
+    def unread(self) -> bool:
+        """Whether the state may hold tasks of it that are not here."""
+        return any(position is not None for position in self.positions) or any(
+            strand.skipped_from is not None for strand in self.strands.values()
+        )
+
+    @property
+    def dry(self) -> bool:
+        """Whether a strand that left tasks in the state has none here; whoever wants them must read them then."""
+        return any(strand.skipped_from is not None and strand.head() is None for strand in self.strands.values())
+
+
+Chunk = tuple[Sequence[Found], int | None]
+"""Pending tasks of the state in order, and where to read on; None at the end."""
+
+Scan = Callable[[str, str, str | None, Mapping[int, int], int], Mapping[int, Chunk]]
+"""(project, queue, session or None for tasks of none, least order by priority, most tasks of each) -> chunks."""
 
 
 @dataclass(slots=True)
@@ -94,5 +249,10 @@ class Scope:
     queues: Collection[str] | None
     budget: int
 
-    def covers(self, project: str, queue: str) -> bool:
-        return (self.project is None or self.project == project) and (self.queues is None or queue in self.queues)
+    def covers(self, run: Run) -> bool:
+        """Whether anybody might take tasks of this run: who can do anything at all can do what needs nothing."""
+        if (self.project is not None and self.project != run.project) or (
+            self.queues is not None and run.queue not in self.queues
+        ):
+            return False
+        return self.wanted(Signature(run.project, run.queue, ()))

@@ -7,21 +7,23 @@ already be ahead of the notice, records are taken as they are found: memory conv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from cluster.replica import Notice, View
 from node.duties import state_reads
 from node.duties.fleet import AgentMemory, Fleet
 from node.duties.holdings import Holding, Holdings, TaskKey
-from node.duties.lanes import Found
+from node.duties.lanes import Chunk, Found
 from node.duties.lease_clock import LeaseClock
 from node.duties.pending import PendingTasks
+from node.duties.queue_gate import QueueGate
 from node.duties.settings import DutySettings
 from node.duties.tracks import Tracks
-from statemachine import agent_record, task_queries, task_record
+from statemachine import agent_record, projects, queues, task_queries, task_record
 from statemachine.agent_record import Agent
 from statemachine.changes import Change
+from statemachine.queues import Queue
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState
 
@@ -39,10 +41,17 @@ class LeaderMemory:
         self.holdings = Holdings()
         self.fleet = Fleet(self.holdings)
         self.tracks = Tracks()
+        self.gate = QueueGate(self._read_queue)
         self.pending = PendingTasks(
-            self._scan, lane_tasks_max=settings.lane_tasks_max, scan_tasks_max=settings.scan_tasks_max
+            self._scan,
+            self._read_key,
+            self.gate,
+            lane_tasks_max=settings.lane_tasks_max,
+            scan_tasks_max=settings.scan_tasks_max,
+            ageing_ms=settings.ageing_ms,
         )
         self.revived: dict[str, AgentMemory] = {}
+        self.schedules_changed = False
         self.rebuild()
 
     # --- built from the state ---------------------------------------------------------------------------------------
@@ -55,8 +64,11 @@ class LeaderMemory:
                 self._see_agent(agent, grace_s)
             for _, task in task_queries.held(view):
                 self._see_task(task, grace_s)
+            self._read_queues(view)
             for project, queue in state_reads.pending_queues(view):
                 self.pending.news(project, queue)
+            for project, queue, session in state_reads.pending_sessions(view):
+                self.pending.news(project, queue, session)
 
     def patience_s(self) -> float:
         """How long an agent may be silent."""
@@ -81,6 +93,10 @@ class LeaderMemory:
                     changed[change.project, change.resource_id] = None
             elif change.resource == "agent":
                 agents[change.resource_id] = None
+            elif change.resource == "queue":
+                self._see_queue(change)
+            elif change.resource == "schedule":
+                self.schedules_changed = True
         if changed or agents:
             self.refresh(changed, agents)
 
@@ -95,7 +111,7 @@ class LeaderMemory:
     def _start_over(self) -> None:
         """The state jumped: only what the agents said themselves is still true."""
         for holding in self.holdings:
-            self.holdings.drop(holding.key)
+            self._let_go(holding.key)
         self.pending.clear()
         before = self.fleet.clear()
         self.rebuild()
@@ -113,18 +129,25 @@ class LeaderMemory:
         to, key = data.get("to"), (change.project, change.resource_id)
         if change.type == "task.created":
             if to == TaskState.PENDING:
-                self.pending.news(change.project, change.topics[0].removeprefix("queue."))
+                session = _session_of(change) if len(change.topics) > 1 else None
+                self.pending.news(change.project, change.topics[0].removeprefix("queue."), session)
             return True
         agent_id = data.get("agent_id")
         if data.get("from") == TaskState.RUNNING and agent_id is not None:
             self._track(agent_id, to)
         if to in (TaskState.COMPLETED, TaskState.SCHEDULED, TaskState.FAILED, TaskState.BLOCKED):
             self.pending.drop(key)
-            self.holdings.drop(key)
+            self._let_go(key)
             return True
         if to == TaskState.RUNNING and agent_id is not None and data.get("from") != TaskState.RUNNING:
             self._took_work(agent_id)
         return False
+
+    def _let_go(self, key: TaskKey) -> None:
+        """The task is held by nobody any more."""
+        self.holdings.drop(key)
+        self.pending.keys.let_go(key)
+        self.pending.settle(key, self.clock.now_s())
 
     def _track(self, agent_id: str, to: object) -> None:
         if to == TaskState.COMPLETED:
@@ -147,20 +170,24 @@ class LeaderMemory:
         task = None if number is None else task_record.find(view, number, key[1])
         if task is None:
             self.pending.drop(key)
-            self.holdings.drop(key)
+            self._let_go(key)
         else:
             self._see_task(task, 0.0)
 
     def _see_task(self, task: Task, grace_s: float) -> None:
         key = (task.project, task.task_id)
         if task.status is TaskState.PENDING:
-            self.holdings.drop(key)
-            self.pending.put(task.project, task.queue, task.priority, state_reads.found(task))
+            self._let_go(key)
+            self.pending.put(task.project, task.queue, state_reads.found(task))
             return
         self.pending.drop(key)
         if not task.holder_no or task.agent_id is None:
-            self.holdings.drop(key)
+            self._let_go(key)
             return
+        if task.concurrency_key is not None:
+            self.pending.keys.hold(key, task.concurrency_key)
+        if task.status is TaskState.RUNNING:
+            self.pending.fairness.started(key, task.project, task.session_id, self.clock.now_s())
         known = self.holdings.get(key)
         same = known is not None and (known.agent_id, known.attempt) == (task.agent_id, task.attempt)
         if known is not None and same and (known.status == task.status or task.status is not TaskState.RUNNING):
@@ -207,9 +234,47 @@ class LeaderMemory:
                 self._project_numbers[project] = number
         return number
 
-    def _scan(self, project: str, queue: str, priority: int, least: int, count_max: int) -> Sequence[Found]:
+    def _scan(
+        self, project: str, queue: str, session: str | None, least: Mapping[int, int], count_max: int
+    ) -> dict[int, Chunk]:
         with self._open_view() as view:
             number = self._project_number(view, project)
             if number is None:
-                return ()
-            return state_reads.pending_from(view, (number, queue, priority), least, count_max)
+                return dict.fromkeys(least, ((), None))
+            run = number, queue, session
+            return {
+                priority: state_reads.pending_chunk(view, run, priority, order, count_max)
+                for priority, order in least.items()
+            }
+
+    def _read_key(
+        self, project: str, concurrency_key: str, most: Callable[[str], int]
+    ) -> Sequence[tuple[str, list[Found]]]:
+        with self._open_view() as view:
+            number = self._project_number(view, project)
+            return () if number is None else list(state_reads.pending_with_key(view, number, concurrency_key, most))
+
+    def _read_queue(self, project: str, queue: str) -> Queue | None:
+        with self._open_view() as view:
+            number = self._project_number(view, project)
+            return None if number is None else queues.get(view, number, queue)
+
+    def _read_queues(self, view: View) -> None:
+        for queue in queues.scan(view):
+            project = projects.get(view, queue.project_no)
+            if project is not None and queue.configured:
+                self.gate.see(project.name, queue)
+
+    def _see_queue(self, change: Change) -> None:
+        queue = self._read_queue(change.project, change.resource_id)
+        if queue is not None:
+            self.gate.see(change.project, queue)
+            self.pending.keys.settings_changed()
+
+
+def _session_of(change: Change) -> str | None:
+    """The session of a new task, from the topics of its change."""
+    for topic in change.topics[1:]:
+        if topic.startswith("session."):
+            return topic[8:]
+    return None

@@ -6,8 +6,9 @@ import asyncio
 
 from cluster.replica import NotCommittedError, Notice, OutcomeUnknownError, Replica
 from node.duties import expiry, timers
+from node.duties.bidders import Bidders, Demand
 from node.duties.clock import Clock
-from node.duties.dispatch import Demand, Dispatcher
+from node.duties.dispatch import Dispatcher
 from node.duties.fleet import AgentMemory
 from node.duties.frames import frame
 from node.duties.lanes import PendingTask
@@ -15,6 +16,8 @@ from node.duties.leader_memory import LeaderMemory
 from node.duties.lease_clock import LeaseClock
 from node.duties.poll_ends import PollEnds
 from node.duties.pump import Pump, Step
+from node.duties.retention import Retention
+from node.duties.schedules import ScheduleRuns
 from node.duties.settings import DutySettings
 from statemachine import agent_record
 from statemachine.commands import Offer, OfferTasks
@@ -37,13 +40,19 @@ class Leadership:
         self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet, settings)
         self._wanted: dict[str, str] = {}
         self._claims: dict[Demand, None] = {}
+        self._bidders = Bidders(self.memory.fleet)
         self._closed = False
         self._dispatch = self._pump("dispatch", self._dispatch_step)
         self._expire = self._pump("expire", self._expire_step)
         self._timers = self._pump("timers", self._timers_step)
         self._liveness = self._pump("liveness", self._liveness_step)
+        self._retention = Retention(settings)
+        self._remove = self._pump("retention", self._remove_step)
+        self._schedules = self._pump("schedules", ScheduleRuns(replica, self._propose, settings.retry_ms).step)
         self._lease_clock.start()
         self._timers.wake()
+        self._schedules.wake()
+        self._remove.wake_at(clock.monotonic_s() + settings.retention_interval_ms / 1000)
 
     def _pump(self, name: str, step: Step) -> Pump:
         return Pump(name, self._clock, step, retry_ms=self._settings.retry_ms)
@@ -57,7 +66,7 @@ class Leadership:
         """The term is over."""
         self._closed = True
         self._lease_clock.stop()
-        for pump in (self._dispatch, self._expire, self._timers, self._liveness):
+        for pump in (self._dispatch, self._expire, self._timers, self._liveness, self._schedules, self._remove):
             pump.close()
         for demand in list(self._claims):
             self._answer(demand)
@@ -75,6 +84,9 @@ class Leadership:
         if notice.changes or notice.gap:
             self.work_changed()
             self._timers.wake()
+        if memory.schedules_changed or notice.gap:
+            memory.schedules_changed = False
+            self._schedules.wake()
 
     def _on_tick(self) -> None:
         # While no majority confirms this leader the lease clock stands still, so nothing new is due; the duties that
@@ -87,6 +99,7 @@ class Leadership:
         if memory.holdings.any_due(self._lease_clock.now_s()):
             self._expire.wake()
         memory.pending.lapse(self._lease_clock.now_s())
+        memory.pending.fairness.forget_idle()
         if len(memory.pending):
             # Beside what was reserved in vain, agents that were avoided for a while may be offered a task again.
             self.work_changed()
@@ -110,30 +123,22 @@ class Leadership:
         memory, settings = self.memory, self._settings
         if not self.believable:
             return settings.retry_ms / 1000
-        claims = [demand for demand in list(self._claims) if self._still_asks(demand)]
-        polls = [Demand(agent, agent.max_concurrent) for agent in memory.fleet.ready(self._lease_clock.now_s())]
-        matched = self._match([*claims, *polls])
+        for gone in self._bidders.begin(self._lease_clock.now_s()):
+            self._answer(gone)
+        matched = self._match(self._bidders)
         # Claims look for tasks too while offers are under way, so this must be asked before.
         more = memory.pending.unfinished or len(matched) >= settings.offers_per_batch
-        for demand in claims:
-            if demand.taken:
-                self._answer(demand)
+        opens_s = memory.gate.wait_s()
+        for demand in dict.fromkeys(demand for _, demand in matched if demand.claims):
+            self._answer(demand)
         offers = [(task, demand.agent) for task, demand in matched if not demand.claims]
         if offers and not await self._offer(offers):
             return settings.retry_ms / 1000
-        return 0 if more else None
+        return 0 if more else opens_s
 
-    def _still_asks(self, demand: Demand) -> bool:
-        agent = self.memory.fleet.get(demand.agent.agent_id)
-        if agent is None or agent.epoch != demand.agent.epoch:
-            self._answer(demand)
-            return False
-        demand.agent = agent
-        return True
-
-    def _match(self, demands: list[Demand]) -> list[tuple[PendingTask, Demand]]:
+    def _match(self, bidders: Bidders) -> list[tuple[PendingTask, Demand]]:
         return self._dispatcher.match(
-            demands,
+            bidders,
             now_ms=self._replica.now_ms(),
             reserve_until_s=self._lease_clock.now_s() + self._settings.reservation_ms / 1000,
             tasks_max=self._settings.offers_per_batch,
@@ -192,6 +197,13 @@ class Leadership:
             return self._settings.retry_ms / 1000
         return max(wait_ms, 0) / 1000
 
+    async def _remove_step(self) -> float | None:
+        with self._replica.view() as view:
+            batch = self._retention.next(view, self._replica.now_ms())
+        if batch.frames:
+            await self._propose(batch.frames)
+        return (self._settings.retention_pause_ms if batch.again_ms is None else batch.again_ms) / 1000
+
     async def _liveness_step(self) -> float | None:
         if not self.believable:
             return self._settings.retry_ms / 1000
@@ -214,8 +226,10 @@ class Leadership:
 
     async def claim(self, demand: Demand, wait_s: float) -> tuple[str, ...]:
         """Ids of tasks that are kept for this demand for a moment; waits for them up to `wait_s`."""
+        alone = Bidders(self.memory.fleet)
+        alone.add(demand)
         while not self._closed:
-            self._match([demand])
+            self._match(alone)
             if demand.taken or not self.memory.pending.unfinished:
                 break
             await asyncio.sleep(0)
@@ -227,20 +241,28 @@ class Leadership:
         answer: asyncio.Future[tuple[str, ...]] = asyncio.get_running_loop().create_future()
         demand.answer = answer
         self._claims[demand] = None
+        self._bidders.add(demand)
         timer = self._clock.call_at(self._clock.monotonic_s() + wait_s, lambda: self._answer(demand))
+        opens_s = self.memory.gate.wait_s()
+        if opens_s is not None:
+            self._dispatch.wake_at(self._clock.monotonic_s() + opens_s)
         try:
             return await answer
         finally:
             timer.cancel()
-            self._claims.pop(demand, None)
+            self._forget_claim(demand)
 
     @property
     def claims_waiting(self) -> int:
         """How many claims wait for work."""
         return len(self._claims)
 
-    def _answer(self, demand: Demand) -> None:
+    def _forget_claim(self, demand: Demand) -> None:
         self._claims.pop(demand, None)
+        self._bidders.remove(demand)
+
+    def _answer(self, demand: Demand) -> None:
+        self._forget_claim(demand)
         if demand.answer is not None and not demand.answer.done():
             demand.answer.set_result(tuple(task.key[1] for task in demand.taken))
         else:

@@ -2,7 +2,11 @@
 
 Tasks that need the same form a lane; a lane that nobody can serve is passed over as a whole, so unmatchable tasks are
 not looked at again and again. Lanes are filled by scanning the state's own order, one run for each project, queue and
-priority: everything before a run's position was seen. A full lane skips, and remembers from where.
+session, by priority: everything before a run's position was seen. A full strand skips, and remembers from where.
+
+The order: the project that has had least, in it the session that has had least, of that the task of highest priority,
+where `ageing_ms` of waiting are worth one priority. So a task is passed over by a more urgent one for a time, never for
+ever, and its rank never changes.
 """
 
 from __future__ import annotations
@@ -10,26 +14,47 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterator
 
+from node.duties.concurrency import ConcurrencyKeys, ReadKey
+from node.duties.fairness import Fairness
 from node.duties.holdings import TaskKey
-from node.duties.lanes import PRIORITIES, Found, Lane, PendingTask, Run, Scan, Scope, Signature
+from node.duties.lanes import Found, Lane, PendingTask, Run, Scan, Scope, Signature, Strand
+from node.duties.passes import Pass
+from node.duties.queue_gate import QueueGate
+from node.duties.runs import Runs
 
 READ_TASKS_MAX = 256
 """Tasks read from the state at once: decoding them holds up the loop for some milliseconds."""
+READ_TASKS_OF_SESSION_MAX = 16
+"""There may be any number of sessions, and each has its turn."""
 
 
 class PendingTasks:
     """What is pending, as far as it was needed."""
 
-    def __init__(self, scan: Scan, *, lane_tasks_max: int, scan_tasks_max: int) -> None:
+    def __init__(
+        self,
+        scan: Scan,
+        read_key: ReadKey,
+        gate: QueueGate,
+        *,
+        lane_tasks_max: int,
+        scan_tasks_max: int,
+        ageing_ms: int,
+    ) -> None:
         self._scan = scan
-        self._lane_max = lane_tasks_max
+        self._read_key = read_key
+        self._strand_max = lane_tasks_max
         self._scan_max = scan_tasks_max
-        self._runs: dict[tuple[str, str], Run] = {}
-        self._lanes: list[dict[Signature, Lane]] = [{} for _ in PRIORITIES]
+        self._ageing_ms = ageing_ms
+        self._lanes: dict[str, dict[Signature, Lane]] = {}
         self._by_key: dict[TaskKey, PendingTask] = {}
         self._reserved: list[tuple[float, int, PendingTask]] = []
         self._reservations = 0
-        self._queued = 0
+        self._pass: Pass | None = None
+        self.gate = gate
+        self.keys = ConcurrencyKeys(gate.most_per_key)
+        self.fairness = Fairness()
+        self._runs = Runs(self.fairness)
         self.unfinished = False
 
     def __len__(self) -> int:
@@ -38,53 +63,87 @@ class PendingTasks:
     @property
     def lanes(self) -> int:
         """How many lanes hold tasks."""
-        return sum(len(lanes) for lanes in self._lanes)
+        return sum(len(lanes) for lanes in self._lanes.values())
 
-    def news(self, project: str, queue: str) -> None:
+    @property
+    def runs(self) -> int:
+        """How many runs are known."""
+        return len(self._runs)
+
+    # --- what is pending --------------------------------------------------------------------------------------------
+
+    def news(self, project: str, queue: str, session: str | None = None) -> None:
         """Tasks were added at the end of this queue, or may have been."""
-        run = self._runs.get((project, queue))
-        if run is None:
-            run = self._runs[project, queue] = Run(project, queue)
+        run = self._runs.known((project, queue, session))
         run.positions = [*run.seen]
+        self._runs.must_read(run)
 
     def clear(self) -> None:
-        """Forget everything, to be read anew."""
-        self._runs.clear()
-        for lanes in self._lanes:
-            lanes.clear()
-        self._by_key.clear()
+        """Forget everything, to be read anew; what each has had stays."""
+        for task in list(self._by_key.values()):
+            self.drop(task.key)
+        for run in self._runs:
+            self._runs.forget(run)
+        self._lanes.clear()
         self._reserved.clear()
+        self.keys.clear()
+        self.gate.clear()
+        self.fairness.forget_charges()
 
     def get(self, key: TaskKey) -> PendingTask | None:
         """A task that was loaded."""
         return self._by_key.get(key)
 
-    def put(self, project: str, queue: str, priority: int, found: Found) -> None:
+    def put(self, project: str, queue: str, found: Found) -> None:
         """A task became pending that need not stand at the end of its queue (requeued, released, patched)."""
         self.drop((project, found.task_id))
-        run = self._runs.get((project, queue))
-        if run is None or found.order >= run.seen[priority]:
-            self.news(project, queue)
-            return
-        self._add(Signature(project, queue, priority, found.requires), found)
+        run = self._runs.get((project, queue, found.session))
+        if run is None or found.order >= run.seen[found.priority]:
+            self.news(project, queue, found.session)
+        else:
+            self._add(run, found, requeued=True)
 
     def drop(self, key: TaskKey) -> PendingTask | None:
         """The task is pending no more."""
         task = self._by_key.pop(key, None)
-        if task is not None:
-            lane = task.lane
-            lane.count -= 1
-            if lane.count == 0 and lane.skipped_from is None:
-                self._lanes[lane.signature.priority].pop(lane.signature, None)
-            elif len(lane.heap) > 2 * lane.count + 64:
-                lane.heap = [entry for entry in lane.heap if self._by_key.get(entry[2].key) is entry[2]]
-                heapq.heapify(lane.heap)
+        if task is None:
+            return None
+        if task.reserved:
+            self.gate.reserve((key[0], task.signature.queue), -1)
+        self.keys.leave(task)
+        strand, task.strand = task.strand, None
+        if strand is None:
+            raise AssertionError("a pending task is in a strand")
+        self.fairness.leave(strand.run.flow)
+        strand.count -= 1
+        strand.sweep()
+        self._runs.took(strand)
+        if strand.count == 0 and strand.skipped_from is None:
+            self._drop_strand(strand)
         return task
+
+    def _drop_strand(self, strand: Strand) -> None:
+        run, lane = strand.run, strand.lane
+        run.strands.pop((strand.priority, lane.signature.requires, strand.keyed), None)
+        lane.strands.pop(strand, None)
+        if not lane.strands:
+            lanes = self._lanes.get(lane.signature.project, {})
+            lanes.pop(lane.signature, None)
+            if not lanes:
+                self._lanes.pop(lane.signature.project, None)
+        self._runs.forget_if_done(run)
+
+    # --- reservations -----------------------------------------------------------------------------------------------
 
     def reserve(self, task: PendingTask, until_s: float) -> None:
         """Keep a task for whoever was chosen, until it is assigned (and dropped) or the time is over."""
+        if task.strand is None:
+            raise AssertionError("only a pending task is reserved")
+        if not task.reserved:
+            self.gate.reserve((task.key[0], task.signature.queue), 1)
         task.reserved = True
         task.reserved_until_s = until_s
+        self.fairness.give(task.key, task.strand.run.flow)
         self._reservations += 1
         heapq.heappush(self._reserved, (until_s, self._reservations, task))
 
@@ -92,6 +151,8 @@ class PendingTasks:
         """The task can be had again."""
         if task.reserved and self._by_key.get(task.key) is task:
             task.reserved = False
+            self.gate.reserve((task.key[0], task.signature.queue), -1)
+            self.settle(task.key, 0.0)
             self._queue(task)
 
     def lapse(self, now_s: float) -> int:
@@ -104,159 +165,202 @@ class PendingTasks:
                 count += 1
         return count
 
+    def settle(self, key: TaskKey, now_s: float) -> None:
+        """The task is with nobody: its session is charged what it took."""
+        flow = self.fairness.settle(key, now_s)
+        if flow is None:
+            return
+        # It comes earlier than its strands were queued for.
+        for run in self._runs.of_flow(flow):
+            for strand in run.strands.values():
+                strand.lane.push(strand)
+
+    # --- the order --------------------------------------------------------------------------------------------------
+
     def in_order(
         self,
         wanted: Callable[[Signature], bool],
         project: str | None = None,
         queues: Collection[str] | None = None,
     ) -> Iterator[PendingTask]:
-        """Tasks of wanted lanes that nobody has reserved, highest priority first, then oldest.
+        """Tasks of wanted lanes that nobody has reserved, in order.
 
         `wanted` is asked again before every task, so a lane may stop being wanted on the way. The caller reserves what
         it takes before it goes on; what it leaves is skipped in this pass only. At most `scan_tasks_max` tasks are read
         from the state in one pass: `unfinished` says that there was more to read.
         """
         self.unfinished = False
-        scope = Scope(wanted, project, queues, self._scan_max)
+
+        def open_and_wanted(signature: Signature) -> bool:
+            return wanted(signature) and self.gate.open(signature.project, signature.queue)
+
+        scope = Scope(open_and_wanted, project, queues, self._scan_max)
+        self._read_keys()
+        self._read_on(self._runs.to_read(scope, self._signatures(scope)), scope)
         aside: list[PendingTask] = []
+        self._pass = turn = Pass(self._lanes, self.fairness, scope)
         try:
-            for priority in PRIORITIES:
-                for task in self._level(priority, scope):
-                    aside.append(task)
+            while (strand := turn.first()) is not None:
+                task = strand.head()
+                if task is None:
+                    raise AssertionError("a strand that comes first has a task")
+                strand.pop()
+                aside.append(task)
+                if self.keys.may_take(task):
                     yield task
-                if self.unfinished:
-                    return
+                if self._runs.took(strand):
+                    self._read_on([strand.run], scope)
+                strand.lane.push(strand)
         finally:
+            self._pass = None
             for task in aside:
                 if self._by_key.get(task.key) is task and not task.reserved:
                     self._queue(task)
 
-    def _level(self, priority: int, scope: Scope) -> Iterator[PendingTask]:
-        """The tasks of one priority: what is loaded, merged, reading on wherever an older task may still be."""
-        lanes = self._lanes[priority]
-        heads: list[tuple[int, int, Lane]] = []
-        source = self._next_source(priority, scope)
-        stale = True
-        while True:
-            if stale:
-                heads = self._heads(lanes, scope)
-                stale = False
-            if source is not None and (not heads or heads[0][0] >= source[0]):
-                if scope.budget <= 0:
-                    self.unfinished = True
-                    return
-                self._read(priority, source[1], scope)
-                source = self._next_source(priority, scope)
-                stale = True
-                continue
-            if not heads:
-                # What was taken may have made room in a lane that had to leave tasks in the state.
-                source = self._next_source(priority, scope)
-                if source is None:
-                    return
-                continue
-            order, number, lane = heads[0]
-            task = self._head(lane) if scope.wanted(lane.signature) else None
-            if task is None:
-                heapq.heappop(heads)
-            elif task.order != order:
-                heapq.heapreplace(heads, (task.order, number, lane))
-            else:
-                self._unqueue(lane)
-                yield task
-
-    def _heads(self, lanes: dict[Signature, Lane], scope: Scope) -> list[tuple[int, int, Lane]]:
-        heads: list[tuple[int, int, Lane]] = []
-        for number, lane in enumerate(list(lanes.values())):
-            if scope.covers(lane.signature.project, lane.signature.queue):
-                head = self._head(lane)
-                if head is not None:
-                    heads.append((head.order, number, lane))
-        heapq.heapify(heads)
-        return heads
-
-    def _head(self, lane: Lane) -> PendingTask | None:
-        while lane.heap:
-            task = lane.heap[0][2]
-            if self._by_key.get(task.key) is task and not task.reserved:
-                return task
-            self._unqueue(lane)
-        return None
-
     def _queue(self, task: PendingTask) -> None:
-        if not task.queued:
-            task.queued = True
-            self._queued += 1
-            heapq.heappush(task.lane.heap, (task.order, self._queued, task))
+        strand = task.strand
+        if strand is not None:
+            strand.push(task)
+            strand.lane.push(strand)
 
-    def _unqueue(self, lane: Lane) -> None:
-        _, _, task = heapq.heappop(lane.heap)
-        task.queued = False
+    # --- reading the state ------------------------------------------------------------------------------------------
 
-    def _next_source(self, priority: int, scope: Scope) -> tuple[int, Run | Lane] | None:
-        """Where the oldest task may be that is not loaded: (its least order, what to read on)."""
-        first: tuple[int, Run | Lane] | None = None
-        for run in self._runs.values():
-            position = run.positions[priority]
-            if position is not None and scope.covers(run.project, run.queue) and (first is None or position < first[0]):
-                first = (position, run)
-        for lane in self._lanes[priority].values():
-            position = lane.skipped_from
-            if position is None or lane.count >= self._lane_max or (first is not None and position >= first[0]):
+    def _signatures(self, scope: Scope) -> Iterator[Signature]:
+        """Of all lanes in scope."""
+        if scope.project is not None:
+            return iter(self._lanes.get(scope.project, {}))
+        return (signature for lanes in self._lanes.values() for signature in lanes)
+
+    def _read_keys(self) -> None:
+        """Load the next tasks of concurrency keys that may have room now, and take back those that have none."""
+        for place in self.keys.changed():
+            for task in self.keys.surplus(place):
+                self.drop(task.key)
+            project, key = place
+
+            def room(queue: str, place: tuple[str, str] = place) -> int:
+                return self.keys.room(place, queue)
+
+            for queue, tasks in self._read_key(project, key, room):
+                for found in tasks:
+                    run = self._runs.known((project, queue, found.session))
+                    self._add(run, found, ahead=True)
+                    self._runs.loaded_ahead(run)
+        # Those that were pushed out just now were settled by what pushed them.
+        self.keys.changed()
+
+    def _read_on(self, runs: list[Run], scope: Scope) -> None:
+        """Read on wherever a task may be that comes before all that is loaded of its run and priority."""
+        for run in runs:
+            if scope.budget <= 0:
+                self.unfinished = True
+                return
+            if run.unread and not scope.covers(run):
                 continue
-            if scope.covers(lane.signature.project, lane.signature.queue) and scope.wanted(lane.signature):
-                first = (position, lane)
-        return first
+            while run.unread and scope.budget > 0 and (read := self._read_once(run, scope)):
+                scope.budget -= read
+            if run.unread and scope.budget <= 0:
+                self.unfinished = True
+                return
+            self._runs.was_read(run)
 
-    def _read(self, priority: int, source: Run | Lane, scope: Scope) -> None:
-        count_max = min(scope.budget, READ_TASKS_MAX)
-        if isinstance(source, Lane):
-            read = self._refill(source, count_max)
-        else:
-            read = self._read_on(source, priority, count_max)
-        # A look that finds nothing costs something too: many empty queues must not make a pass endless.
-        scope.budget -= max(read, 1)
+    def _read_once(self, run: Run, scope: Scope) -> int:
+        """Read one chunk of each priority that lacks one; returns what it cost, 0 when nothing was lacking."""
+        served = {
+            priority
+            for (priority, _, _), strand in run.strands.items()
+            if strand.served and scope.wanted(strand.lane.signature)
+        }
+        count_max = min(scope.budget, READ_TASKS_MAX if run.session is None else READ_TASKS_OF_SESSION_MAX)
+        skipped = [
+            strand
+            for strand in run.strands.values()
+            if strand.skipped_from is not None
+            and strand.count < self._strand_max
+            and strand.head() is None
+            and scope.wanted(strand.lane.signature)
+        ]
+        # What was skipped comes before what was not read yet.
+        served.update(strand.priority for strand in skipped)
+        least = {
+            priority: position
+            for priority, position in enumerate(run.positions)
+            if position is not None and priority not in served
+        }
+        cost = 0
+        if least:
+            for priority, (tasks, position) in self._scan(
+                run.project, run.queue, run.session, least, count_max
+            ).items():
+                for found in tasks:
+                    self._add(run, found)
+                    run.seen[priority] = found.order + 1
+                if position is not None:
+                    run.seen[priority] = position
+                run.positions[priority] = position
+                cost += len(tasks)
+            cost = max(cost, 1)
+        for strand in skipped:
+            cost += self._refill(strand, count_max)
+        return cost
 
-    def _read_on(self, run: Run, priority: int, budget: int) -> int:
-        found = self._scan(run.project, run.queue, priority, run.positions[priority] or 0, budget)
-        for task in found:
-            self._add(Signature(run.project, run.queue, priority, task.requires), task)
-        if found:
-            run.seen[priority] = found[-1].order + 1
-        run.positions[priority] = run.seen[priority] if len(found) == budget else None
-        return len(found)
-
-    def _refill(self, lane: Lane, budget: int) -> int:
-        signature, position = lane.signature, lane.skipped_from
-        if position is None:
-            raise AssertionError("only a lane that skipped is refilled")
-        found = self._scan(signature.project, signature.queue, signature.priority, position, budget)
-        lane.skipped_from = None
-        end = self._runs[signature.project, signature.queue].seen[signature.priority]
-        for task in found:
-            if task.order >= end:
+    def _refill(self, strand: Strand, count_max: int) -> int:
+        run, priority, start = strand.run, strand.priority, strand.skipped_from
+        if start is None:
+            raise AssertionError("only a strand that skipped is refilled")
+        tasks, position = self._scan(run.project, run.queue, run.session, {priority: start}, count_max)[priority]
+        strand.skipped_from = None
+        end = run.seen[priority]
+        requires, keyed = strand.lane.signature.requires, strand.keyed
+        for found in tasks:
+            if found.order >= end:
+                position = None
                 break
-            if task.requires == signature.requires:
-                self._add(signature, task)
-        if lane.skipped_from is None and len(found) == budget and found[-1].order + 1 < end:
-            lane.skipped_from = found[-1].order + 1
-        if lane.count == 0 and lane.skipped_from is None:
-            self._lanes[signature.priority].pop(signature, None)
-        return len(found)
+            if found.requires == requires and (found.concurrency_key is not None) == keyed:
+                self._add(run, found)
+        if strand.skipped_from is None and position is not None and position < end:
+            strand.skipped_from = position
+        if strand.count == 0 and strand.skipped_from is None:
+            self._drop_strand(strand)
+        return max(len(tasks), 1)
 
-    def _add(self, signature: Signature, found: Found) -> None:
-        key = (signature.project, found.task_id)
+    def _add(self, run: Run, found: Found, *, requeued: bool = False, ahead: bool = False) -> None:
+        key = (run.project, found.task_id)
         if key in self._by_key:
             return
-        lanes = self._lanes[signature.priority]
-        lane = lanes.get(signature)
-        if lane is None:
-            lane = lanes[signature] = Lane(signature)
-        if lane.count >= self._lane_max:
-            if lane.skipped_from is None or found.order < lane.skipped_from:
-                lane.skipped_from = found.order
+        admitted, pushed_out = self.keys.admits(run.project, run.queue, found)
+        if not admitted:
             return
-        task = PendingTask(key, lane, found)
+        strand = self._strand(run, found)
+        behind = strand.skipped_from is not None and found.order >= strand.skipped_from
+        # There are never more requeued tasks than were held; leaving one in the state would let later ones pass.
+        if not ahead and (behind or (strand.count >= self._strand_max and not requeued)):
+            if not behind:
+                strand.skipped_from = found.order
+                self._runs.has_more(run)
+            return
+        if pushed_out is not None:
+            self.drop(pushed_out.key)
+        rank = found.since_ms - found.priority * self._ageing_ms
+        task = PendingTask(key, strand.lane.signature, found, rank)
+        task.strand = strand
         self._by_key[key] = task
-        lane.count += 1
+        self.keys.enter(task)
+        self.fairness.enter(run.flow)
+        strand.count += 1
         self._queue(task)
+        if self._pass is not None:
+            self._pass.see(strand.lane)
+
+    def _strand(self, run: Run, found: Found) -> Strand:
+        place = found.priority, found.requires, found.concurrency_key is not None
+        strand = run.strands.get(place)
+        if strand is None:
+            signature = Signature(run.project, run.queue, found.requires)
+            lanes = self._lanes.setdefault(run.project, {})
+            lane = lanes.get(signature)
+            if lane is None:
+                lane = lanes[signature] = Lane(signature)
+            strand = run.strands[place] = Strand(run, lane, found.priority, keyed=place[2])
+            lane.strands[strand] = None
+        return strand

@@ -8,7 +8,7 @@ import msgspec
 
 from cluster.replica import Replica
 from node.duties import explain, messages
-from node.duties.dispatch import Demand
+from node.duties.bidders import Demand
 from node.duties.fleet import AgentMemory, Poll
 from node.duties.holdings import Holding
 from node.duties.leader_memory import LeaderMemory

@@ -11,6 +11,7 @@ class DutySettings:
 
     `fallback_ms` must be the cluster's own (`cluster.settings.Timings`): memory is believed no longer than that. An
     agent that let a task go is passed over for `avoid_ms` in favour of others, and for `avoid_alone_ms` in any case.
+    What has ended is kept for `ended_…_kept_ms` (0: for ever), tasks also no more than `ended_tasks_kept_max`.
     """
 
     fallback_ms: int = 600
@@ -38,9 +39,18 @@ class DutySettings:
     leader_call_ms: int = 2_000
     retry_ms: int = 100
 
+    # Waiting that long is worth one priority.
+    ageing_ms: int = 300_000
     lane_tasks_max: int = 4_096
     scan_tasks_max: int = 1_024
     metrics_bytes_max: int = 16 << 10
+
+    ended_tasks_kept_ms: int = 7 * 24 * 3_600_000
+    ended_tasks_kept_max: int = 1_000_000
+    ended_sessions_kept_ms: int = 0
+    retention_interval_ms: int = 30_000
+    retention_pause_ms: int = 10
+    removed_per_batch: int = 128
 
     def interval_ms(self, agent_count: int) -> int:
         """How often an agent should call, so that the whole fleet stays below `heartbeats_per_second_max`."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from node.duties.lanes import Found
-from statemachine import projects, task_queries, task_record, task_store
+from statemachine import projects, queue_limits, task_queries, task_record, task_store
 from statemachine.keys import end_of, from_u64, u64
 from statemachine.store import Reader
 from statemachine.task_record import Task
+
+ROWS_MAX = 4_096
+"""Rows of the index of pending tasks that one read looks at, when most belong to sessions and are passed over."""
 
 
 def project_number(reader: Reader, project: str) -> int | None:
@@ -19,10 +22,19 @@ def project_number(reader: Reader, project: str) -> int | None:
 
 
 def found(task: Task) -> Found:
-    """A pending task as the dispatcher needs it."""
-    requires = tuple((need.name, need.min_proficiency) for need in task.requires)
-    avoid = None if task.avoid_agent_id is None else (task.avoid_agent_id, task.updated_at)
-    return Found(task.task_id, task.number, task.attempt, requires, avoid)
+    """A pending task as the dispatcher needs it. What it waited before its own time does not count as waiting."""
+    return Found(
+        task.task_id,
+        task.number,
+        task.attempt,
+        tuple((need.name, need.min_proficiency) for need in task.requires),
+        None if task.avoid_agent_id is None else (task.avoid_agent_id, task.updated_at),
+        priority=task.priority,
+        since_ms=max(task.created_at, task.not_before or 0),
+        session=task.session_id,
+        concurrency_key=task.concurrency_key,
+        prefers=None if task.wait is None else task.wait.agent_id,
+    )
 
 
 def pending_queues(reader: Reader) -> Iterator[tuple[str, str]]:
@@ -33,14 +45,50 @@ def pending_queues(reader: Reader) -> Iterator[tuple[str, str]]:
             yield project.name, queue
 
 
-def pending_from(reader: Reader, run: tuple[int, str, int], least: int, count_max: int) -> list[Found]:
-    """Up to `count_max` pending tasks of a run (project number, queue, priority), from number `least` on, in order."""
-    project_no, queue, priority = run
-    prefix = task_store.pending_prefix(project_no, queue) + bytes([task_store.PRIORITY_TOP - priority])
+def pending_sessions(reader: Reader) -> Iterator[tuple[str, str, str]]:
+    """(project, queue, session) of every session that has pending tasks in a queue."""
+    for project_no, queue in task_queries.pending_queues(reader):
+        for number in queue_limits.pending_of_sessions(reader, project_no, queue):
+            task = _pending(reader, project_no, number)
+            if task.session_id is not None:
+                yield task.project, queue, task.session_id
+
+
+def pending_chunk(
+    reader: Reader, run: tuple[int, str, str | None], priority: int, least: int, count_max: int
+) -> tuple[list[Found], int | None]:
+    """Up to `count_max` pending tasks of a run (project number, queue, session) at one priority, from number `least`
+    on, in order; and where to read on, None at the end. A run without session passes over tasks that have one."""
+    project_no, queue, session = run
+    if session is None:
+        prefix = task_store.pending_prefix(project_no, queue)
+    else:
+        prefix = queue_limits.session_prefix(project_no, queue, session)
+    prefix += bytes([task_store.PRIORITY_TOP - priority])
     tasks: list[Found] = []
-    for key, _ in islice(reader.scan(prefix + u64(least), end_of(prefix)), count_max):
-        task = task_record.get(reader, project_no, from_u64(key[-8:]))
-        if task is None:
-            raise AssertionError("a pending task is not there")
-        tasks.append(found(task))
-    return tasks
+    for looked_at, (key, value) in enumerate(reader.scan(prefix + u64(least), end_of(prefix)), 1):
+        if value != task_store.OF_SESSION:
+            one = found(_pending(reader, project_no, from_u64(key[-8:])))
+            # Decided by the row, not by the record: a row that says nothing of a session has none in the other table.
+            one.session = session
+            tasks.append(one)
+        if len(tasks) == count_max or looked_at == ROWS_MAX:
+            return tasks, from_u64(key[-8:]) + 1
+    return tasks, None
+
+
+def pending_with_key(
+    reader: Reader, project_no: int, concurrency_key: str, most: Callable[[str], int]
+) -> Iterator[tuple[str, list[Found]]]:
+    """(queue, its first pending tasks of the key, as many as `most` says) for each queue that has some."""
+    for queue, numbers in queue_limits.pending_with_key(reader, project_no, concurrency_key):
+        count = most(queue)
+        if count:
+            yield queue, [found(_pending(reader, project_no, number)) for number in islice(numbers, count)]
+
+
+def _pending(reader: Reader, project_no: int, number: int) -> Task:
+    task = task_record.get(reader, project_no, number)
+    if task is None:
+        raise AssertionError("a pending task is not there")
+    return task

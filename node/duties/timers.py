@@ -13,10 +13,10 @@ from itertools import islice
 from cluster.replica import View
 from node.duties.frames import frame
 from statemachine import limits, projects, sessions, task_queries, task_record, work
-from statemachine.commands import Believed, DoWork, ExpireRuns, ExpireSessions, ExpireTasks, WakeTasks
+from statemachine.commands import Believed, DoWork, EndWaits, ExpireRuns, ExpireSessions, ExpireTasks, WakeTasks
 from statemachine.store import Reader
 from statemachine.task_queries import Timer
-from statemachine.task_store import TIMER_RUN
+from statemachine.task_store import TIMER_RUN, TIMER_WAIT
 
 RANDOM_BITS = 32
 
@@ -46,9 +46,10 @@ def due_frames(view: View, now_ms: int, count_max: int) -> list[bytes]:
 def _timer_frames(view: View, now_ms: int, count_max: int) -> Iterator[bytes]:
     expire: dict[tuple[str, str], Believed] = {}
     stop: dict[tuple[str, str], Believed] = {}
+    resume: dict[tuple[str, str], Believed] = {}
     for timer in islice(task_queries.timers(view, now_ms), count_max):
         believed = _believed(view, timer)
-        kind = stop if timer.kind == TIMER_RUN else expire
+        kind = {TIMER_RUN: stop, TIMER_WAIT: resume}.get(timer.kind, expire)
         kind[believed.project, believed.task_id] = believed
     if expire:
         yield frame(ExpireTasks(tuple(expire.values())))
@@ -56,6 +57,9 @@ def _timer_frames(view: View, now_ms: int, count_max: int) -> Iterator[bytes]:
     items = tuple(item for key, item in stop.items() if key not in expire)
     if items:
         yield frame(ExpireRuns(items, tuple(random.getrandbits(RANDOM_BITS) for _ in items)))
+    waits = tuple(item for key, item in resume.items() if key not in expire)
+    if waits:
+        yield frame(EndWaits(waits))
 
 
 def _believed(reader: Reader, timer: Timer) -> Believed:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+import uvloop
 
 from ops.bench import failover as failover_bench
 from ops.bench import http as http_bench
 from ops.bench import join as join_bench
+from ops.bench import queue as queue_bench
 from ops.bench import restart as restart_bench
 from ops.bench.generator import Generator
 from ops.bench.machine import MEMORY_FILE_SYSTEMS, describe_machine, file_system
@@ -153,6 +155,43 @@ def join(
     print_table(columns, (_join_row(name, connections, phase) for name, phase in phases.items()))
 
 
+@app.command("queue")
+@guarded
+def queue(
+    phases: Annotated[
+        str, typer.Option("--phases", help="Of lifecycle, batches, decisions, memory, dispatch; the order is fixed.")
+    ] = ",".join(queue_bench.Phase),
+    pending: Annotated[int, typer.Option("--pending", min=2, help="Pending tasks of the backlog.")] = 1_000_000,
+    agents: Annotated[int, typer.Option("--agents", min=2, help="Agents that listen to the backlog.")] = 10_000,
+    rate: Annotated[float, typer.Option("--rate", min=1, help="Creations a second for dispatch.")] = 500.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Of each timed run.")] = 10.0,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Medians are taken over these.")] = 3,
+    data_dir: DataDirOption = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Lifecycles, assignment decisions, memory and dispatch latency on three nodes. Exit status 1 if a task was lost or
+    done twice."""
+    plan = queue_bench.Plan(phases_of(phases), pending, agents, seconds, runs, rate)
+    with _work_dir(data_dir) as work_dir:
+        machine = describe_machine(work_dir)
+        figures = _run(lambda: queue_bench.run(work_dir, plan, _say), uvloop.new_event_loop)
+    if as_json:
+        print_json({"machine": machine, **figures.to_json()})
+    else:
+        print_fields({**machine, "runs": f"median of {runs}"})
+        queue_bench.print_figures(figures)
+    if figures.faulty:
+        raise typer.Exit(FAILED)
+
+
+def phases_of(text: str) -> frozenset[queue_bench.Phase]:
+    """`lifecycle,memory` as phases. Raises UsageError."""
+    try:
+        return frozenset(queue_bench.Phase(name.strip()) for name in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--phases {text!r}: they are {', '.join(queue_bench.Phase)}") from error
+
+
 def _join_row(name: str, connections: int, phase: join_bench.Latencies) -> list[object]:
     times = (phase.p50_ms, phase.p99_ms, phase.p999_ms, phase.worst_ms)
     return [name, connections, phase.writes, phase.errors, *(f"{time_ms:.2f}" for time_ms in times)]
@@ -185,11 +224,14 @@ def _work_dir(data_dir: Path) -> Iterator[Path]:
         shutil.rmtree(work_dir, ignore_errors=True)
 
 
-def _run(work: Callable[[], Awaitable[T]]) -> T:
+def _run(work: Callable[[], Awaitable[T]], new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+    """`new_loop`: for a measurement whose own cost would count on the default one."""
+
     async def interruptible() -> T:
         return await unless_stopped(work())
 
-    return asyncio.run(interruptible())
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(interruptible())
 
 
 def _say(text: str) -> None:

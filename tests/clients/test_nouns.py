@@ -132,6 +132,15 @@ async def test_batches_of_verbs_answer_item_by_item(way: str) -> None:
         epoch = (await client.agents.register("a1", max_concurrent=9)).epoch
         await client.tasks.create_batch([{"task_id": f"t{n}"} for n in range(5)])
         assert len((await client.tasks.claim(agent_id="a1", epoch=epoch, limit=9)).items) == 5
+        await client.tasks.create(task_id="t5")
+        offers = (await client.agents.heartbeat("a1", epoch=epoch, wait_ms=10_000)).offers
+        assert [(offer.task_id, offer.attempt) for offer in offers] == [("t5", 1)]
+        taken = await client.tasks.accept_batch(
+            "a1", [{"task_id": "t5", "attempt": 1}, {"task_id": "t5", "attempt": 2}, {"task_id": "t0", "attempt": 1}]
+        )
+        assert [item.status for item in taken.items] == [200, 409, 200], "for the holder of what runs it is a no-op"
+        assert (await client.tasks.get("t5")).status == "running"
+        assert (await client.tasks.complete("t5", agent_id="a1", attempt=1)).status == "completed"
         assert (await client.tasks.renew_batch("a1", [{"task_id": "t0", "attempt": 1}])).items[0].ok
         assert (await client.tasks.progress_batch("a1", [{"task_id": "t0", "attempt": 1, "fraction": 0.5}])).items[0].ok
         done = await client.tasks.complete_batch(
@@ -141,6 +150,7 @@ async def test_batches_of_verbs_answer_item_by_item(way: str) -> None:
         assert (await client.tasks.fail_batch("a1", [{"task_id": "t2", "attempt": 1, "retryable": False}])).items[0].ok
         assert (await client.tasks.release_batch("a1", [{"task_id": "t3", "attempt": 1}])).items[0].ok
         statuses = {t.task_id: t.status async for t in client.tasks.iterate()}
+        assert statuses.pop("t5") == "completed"
         assert statuses == {"t0": "completed", "t1": "running", "t2": "failed", "t3": "pending", "t4": "running"}
         assert (await client.tasks.retry("t2")).status == "pending"
 

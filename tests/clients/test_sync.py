@@ -15,14 +15,26 @@ from hive_client.changes import Changes
 from hive_client.cluster import Cluster
 from hive_client.groups import Groups
 from hive_client.projects import Projects
+from hive_client.queues import Queues
+from hive_client.schedules import Schedules
 from hive_client.sessions import Sessions
-from hive_client.sync import SyncAgents, SyncChanges, SyncCluster, SyncGroups, SyncProjects, SyncSessions, SyncTasks
+from hive_client.sync import (
+    SyncAgents,
+    SyncChanges,
+    SyncCluster,
+    SyncGroups,
+    SyncProjects,
+    SyncQueues,
+    SyncSchedules,
+    SyncSessions,
+    SyncTasks,
+)
 from hive_client.tasks import Tasks
 from hive_client.testing import FakeHive
 
 NOUNS = [
-    (Tasks, SyncTasks), (Groups, SyncGroups), (Sessions, SyncSessions), (Agents, SyncAgents),
-    (Changes, SyncChanges), (Cluster, SyncCluster), (Projects, SyncProjects),
+    (Tasks, SyncTasks), (Groups, SyncGroups), (Queues, SyncQueues), (Sessions, SyncSessions), (Agents, SyncAgents),
+    (Schedules, SyncSchedules), (Changes, SyncChanges), (Cluster, SyncCluster), (Projects, SyncProjects),
 ]  # fmt: skip
 
 

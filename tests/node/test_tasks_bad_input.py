@@ -105,8 +105,48 @@ CALLS: list[tuple[str, str, Any, str]] = [
         {"agent_id": "a1", "attempt": 1, "events": [{"type": "custom.x"}]}, "events[0].session_id",
     ),
     ("POST", "/api/tasks/complete", {"agent_id": "a1", "items": [{"attempt": 1}]}, "items[0].task_id"),
+    ("POST", "/api/tasks/accept", {"agent_id": "a1"}, "items"),
+    ("POST", "/api/tasks/accept", {"items": [{"task_id": "t1", "attempt": 1}]}, "agent_id"),
+    ("POST", "/api/tasks/accept", {"agent_id": "a1", "items": [{"task_id": "t1"}]}, "items[0].attempt"),
+    (
+        "POST", "/api/tasks/accept",
+        {"agent_id": "a1", "items": [{"task_id": "t1", "attempt": 1, "lease_ms": 1}]}, "items[0].lease_ms",
+    ),
     ("POST", "/api/tasks/t1/fail", {"agent_id": "a1", "attempt": 1, "retryable": "yes"}, "retryable"),
     ("POST", "/api/tasks/t1/fail", {"agent_id": "a1", "attempt": 1, "message": "x" * 5_000}, "message"),
+    ("POST", "/api/tasks/t1/wait", {"agent_id": "a1", "attempt": 1}, "for"),
+    ("POST", "/api/tasks/t1/wait", {"agent_id": "a1", "for": {"kind": "event"}}, "attempt"),
+    ("POST", "/api/tasks/t1/wait", {"agent_id": "a1", "attempt": 1, "for": {}}, "for.kind"),
+    ("POST", "/api/tasks/t1/wait", {"agent_id": "a1", "attempt": 1, "for": {"kind": "mood"}}, "for.kind"),
+    ("POST", "/api/tasks/t1/wait", {"agent_id": "a1", "attempt": 1, "for": {"kind": "time"}}, "timeout_ms"),
+    (
+        "POST", "/api/tasks/t1/wait",
+        {"agent_id": "a1", "attempt": 1, "for": {"kind": "event"}, "timeout_ms": 0}, "timeout_ms",
+    ),
+    (
+        "POST", "/api/tasks/t1/wait",
+        {"agent_id": "a1", "attempt": 1, "for": {"kind": "event"}, "on_timeout": "explode"}, "on_timeout",
+    ),
+    (
+        "POST", "/api/tasks/t1/wait",
+        {"agent_id": "a1", "attempt": 1, "for": {"kind": "approval", "options": "yes"}}, "for.options",
+    ),
+    (
+        "POST", "/api/tasks/t1/wait",
+        {"agent_id": "a1", "attempt": 1, "for": {"kind": "approval", "mood": 1}}, "for.mood",
+    ),
+    (
+        "POST", "/api/tasks/wait",
+        {"agent_id": "a1", "items": [{"task_id": "t1", "attempt": 1, "for": {"kind": "time"}}]}, "items[0].timeout_ms",
+    ),
+    ("POST", "/api/tasks/wait", {"agent_id": "a1", "items": []}, "items"),
+    ("POST", "/api/tasks/t1/resume", {"name": ""}, "name"),
+    ("POST", "/api/tasks/t1/resume", {"answer": 1}, "answer"),
+    ("POST", "/api/tasks/resume", {"items": [{"name": "x"}]}, "items[0].task_id"),
+    ("POST", "/api/tasks/retry", {"limit": 0}, "limit"),
+    ("POST", "/api/tasks/retry", {"limit": 1, "rate_per_second": 0}, "rate_per_second"),
+    ("POST", "/api/tasks/retry", {"limit": 1, "queue": "a b"}, "queue"),
+    ("POST", "/api/tasks/retry", {"limit": 1, "status": "failed"}, "status"),
     ("PUT", "/api/tasks/t1/assign", {}, "agent_id"),
     ("PATCH", "/api/tasks/t1", {"priority": None}, "priority"),
     ("PATCH", "/api/tasks/t1", {"labels": 3}, "labels"),
@@ -160,6 +200,17 @@ TOO_LARGE: list[tuple[str, Any, str]] = [
     ("/api/tasks/t1/complete", {"agent_id": "a", "attempt": 1, "result": "x" * (256 << 10)}, "result_bytes_max"),
     ("/api/tasks/t1/release", {"agent_id": "a", "attempt": 1, "checkpoint": "x" * (64 << 10)}, "checkpoint_bytes_max"),
     ("/api/agents/a1/heartbeat", {"epoch": 1, "metrics": {"a": "x" * (16 << 10)}}, "metrics_bytes_max"),
+    ("/api/tasks/t1/resume", {"data": "x" * (64 << 10)}, "resume_data_bytes_max"),
+    (
+        "/api/tasks/t1/wait",
+        {"agent_id": "a", "attempt": 1, "for": {"kind": "event"}, "checkpoint": "x" * (64 << 10)},
+        "checkpoint_bytes_max",
+    ),
+    (
+        "/api/tasks/t1/wait",
+        {"agent_id": "a", "attempt": 1, "for": {"kind": "approval", "options": ["x" * (16 << 10)]}},
+        "wait_options_bytes_max",
+    ),
 ]
 
 
@@ -179,11 +230,8 @@ def test_too_large(target: str, body: Any, limit_name: str) -> None:
 def test_what_comes_later_is_not_enabled() -> None:
     async def step(node: FleetNode) -> None:
         for method, target in [
-            ("POST", "/api/tasks/t1/wait"),
-            ("POST", "/api/tasks/t1/resume"),
-            ("POST", "/api/tasks/retry"),
-            ("GET", "/api/queues"),
-            ("PATCH", "/api/queues/default"),
+            ("GET", "/api/locks"),
+            ("DELETE", "/api/locks/l1"),
             ("POST", "/api/locks"),
         ]:
             answer = await node.ask(method, target)

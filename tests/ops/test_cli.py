@@ -17,6 +17,7 @@ COMMANDS = [
     *(["member", verb] for verb in ("list", "add", "promote", "update", "remove")),
     *(["agent", verb] for verb in ("list", "get", "drain", "delete")),
     *(["session", verb] for verb in ("create", "get", "list", "events", "append", "tail")),
+    *(["schedule", verb] for verb in ("create", "list", "show", "pause", "resume", "trigger", "delete")),
     *(["bench", verb] for verb in ("http", "restart", "failover", "join")),
 ]  # fmt: skip
 # Both run until they are stopped or replace the process: what they print is not data.

@@ -85,6 +85,10 @@ def task(shown: dict[str, Any]) -> str:
         line += f" result={compact(shown['result'])}"
     if shown["progress"]["checkpoint"] is not None:
         line += f" checkpoint={compact(shown['progress']['checkpoint'])}"
+    if (waiting := shown.get("waiting")) is not None:
+        line += f" for {waiting['kind']} {waiting['name']}"
+    if (resume := shown.get("resume")) is not None:
+        line += f" resume={resume['name']}:{'timed_out' if resume['timed_out'] else compact(resume['data'])}"
     if shown.get("lease_remaining_ms") is not None:
         line += f" lease={shown['lease_remaining_ms'] / 1_000:g}s"
     for other in shown.get("dependencies") or ():
@@ -95,6 +99,11 @@ def task(shown: dict[str, Any]) -> str:
 def one_task(shown: dict[str, Any]) -> Lines:
     """A task as the answer of a verb."""
     return [task(shown)]
+
+
+def redriven(shown: dict[str, Any]) -> Lines:
+    """A mass redrive."""
+    return [f"{shown['retried']} begin anew{', the rest follows' if shown['more'] else ''}"]
 
 
 def whole_task(shown: dict[str, Any]) -> Lines:
@@ -177,6 +186,23 @@ def group(shown: dict[str, Any]) -> Lines:
     line = f"{shown['group_id']} ended={compact(shown['ended'])}{facts(shown['counts'])}"
     line += f" failed_ids={','.join(shown['failed'])}" if shown["failed"] else ""
     return [line + (f" cancelled_now={shown['cancelled']}" if "cancelled" in shown else "")]
+
+
+def schedule(shown: dict[str, Any]) -> Lines:
+    """A schedule, and what has become of its due times."""
+    figures = {name: shown[name] for name in ("runs", "skipped", "missed") if shown[name]}
+    next_run = "paused" if shown["paused"] else f"next={compact(shown['next_run_at'])}"
+    return [f"{shown['schedule_id']} overlap={shown['overlap']} {next_run}{facts(figures)}"]
+
+
+def queue(shown: dict[str, Any]) -> Lines:
+    """A queue: what is in it, and what limits it."""
+    counts = {state: number for state, number in shown["counts"].items() if number}
+    names = ("paused", "max_running", "rate_per_second")
+    limits = {name: shown[name] for name in names if shown[name] not in (None, False)}
+    if shown["max_running_per_key"] != 1:
+        limits["max_running_per_key"] = shown["max_running_per_key"]
+    return [f"{shown['name']}{facts({**counts, **limits, 'held': shown['held']})}"]
 
 
 def session(shown: dict[str, Any]) -> Lines:

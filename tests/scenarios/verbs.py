@@ -113,6 +113,12 @@ async def append(stage: Stage, command: Command) -> Lines:
     return shown.answer(reply, shown.appended)
 
 
+async def schedule(stage: Stage, command: Command) -> Lines:
+    """schedule ID [FIELD=…]: a task of type `run`, made again and again"""
+    body = {"schedule_id": command.words[0], "task": {"type": "run"}, **_fields(command)}
+    return shown.answer(await stage.ask("POST", "/api/schedules", body, _headers(command)), shown.schedule)
+
+
 # --- agents -----------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +177,24 @@ def _by_holder(verb: str, show: Show = shown.one_task) -> Perform:
     return perform
 
 
+async def park(stage: Stage, command: Command) -> Lines:
+    """park AGENT TASK#ATTEMPT KIND NAME [FIELD=…]"""
+    agent_id, held, kind, name = command.words
+    task, fields = _held(held), _fields(command)
+    wanted = {"kind": kind, "name": name} | ({"prompt": fields.pop("prompt")} if "prompt" in fields else {})
+    body = {"agent_id": agent_id, "attempt": task["attempt"], "for": wanted, **fields}
+    return shown.answer(
+        await stage.ask("POST", f"/api/tasks/{task['task_id']}/wait", body, _headers(command)), shown.one_task
+    )
+
+
+async def redrive(stage: Stage, command: Command) -> Lines:
+    """redrive FIELD=…: failed tasks by filter"""
+    return shown.answer(
+        await stage.ask("POST", "/api/tasks/retry", _fields(command), _headers(command)), shown.redriven
+    )
+
+
 # --- time and leaders -------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +239,14 @@ VERBS: dict[str, Perform] = {
     "group": _read("/api/groups/{}", shown.group),
     "cancel-group": _on_one("DELETE", "/api/groups/{}", shown.group),
     "wait": wait,
+    "schedule": schedule,
+    "show-schedule": _read("/api/schedules/{}", shown.schedule),
+    "pause": _on_one("POST", "/api/schedules/{}/pause", shown.schedule),
+    "resume-schedule": _on_one("POST", "/api/schedules/{}/resume", shown.schedule),
+    "patch-schedule": _on_one("PATCH", "/api/schedules/{}", shown.schedule),
+    "trigger": _on_one("POST", "/api/schedules/{}/trigger", shown.one_task),
+    "queue": _read("/api/queues/{}", shown.queue),
+    "set-queue": _on_one("PATCH", "/api/queues/{}", shown.queue),
     "session": session,
     "append": append,
     "events": _read("/api/sessions/{}/events", shown.events),
@@ -230,6 +262,9 @@ VERBS: dict[str, Perform] = {
     "complete": _by_holder("complete"),
     "fail": _by_holder("fail"),
     "release": _by_holder("release"),
+    "park": park,
+    "resume": _on_one("POST", "/api/tasks/{}/resume", shown.one_task),
+    "redrive": redrive,
     "renew": _by_holder("renew", shown.lease),
     "progress": _by_holder("progress", shown.lease),
     "clock": clock,

@@ -17,8 +17,8 @@ from statemachine.task_record import Task, Win
 from statemachine.task_states import TaskState
 from tests.statemachine.harness import Harness
 
-WITHOUT_INVARIANT = {b"S", b"w", b"e", b"m"}
-"""Settings; work (any row is legal to be missing here); sessions to expire and members (tested with those)."""
+WITHOUT_INVARIANT = {b"S", b"w", b"m"}
+"""Settings; work (any row is legal to be missing here); members (tested with those)."""
 
 
 @pytest.fixture
@@ -29,11 +29,16 @@ def h() -> Harness:
     h.register("a2")
     h.item(commands.CreateSession("s1"))
     h.item(commands.AppendEvents("s1", (NewEvent("e1", "custom.x"),)))
+    h.item(commands.CreateSession("s2", expires_at=h.time_ms + 9_000))
+    h.item(commands.CreateSession("s3"))
+    h.item(commands.UpdateSession("s3", ("status",), status="completed"))
     h.submit("pending", unique_key="k", group_id="g", deadline_in_ms=9_000)
     h.submit("large", payload=b'"' + b"x" * 2_000 + b'"', delay_ms=5_000)
     h.submit("blocked", depends_on=("pending", "large"))
-    h.submit("running", group_id="g")
+    h.submit("running", group_id="g", concurrency_key="c")
+    h.submit("kept", concurrency_key="c", session_id="s1")
     h.submit("done")
+    h.item(commands.CreateSchedule("sc", commands.Definition(NewTask(""), every_ms=1_000), h.time_ms + 1_000))
     h.submit("failed", group_id="g", max_attempts=1)
     h.claim("running")
     h.run("done")
@@ -54,7 +59,31 @@ def test_a_lost_row_is_found(h: Harness, table: bytes) -> None:
     assert audit(h.store) != []
 
 
-@pytest.mark.parametrize("table", [b"t", b"B", b"Q", b"D", b"K", b"d", b"G", b"U", b"a", b"H", b"x", b"E", b"?"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"t",
+        b"B",
+        b"Q",
+        b"k",
+        b"c",
+        b"r",
+        b"D",
+        b"K",
+        b"W",
+        b"Z",
+        b"z",
+        b"e",
+        b"d",
+        b"G",
+        b"U",
+        b"a",
+        b"H",
+        b"x",
+        b"E",
+        b"?",
+    ],
+)
 def test_a_made_up_row_is_found(h: Harness, table: bytes) -> None:
     key, value = first(h, table) if table in TABLES else (b"?abcdefgh", b"")
     h.store.apply([(key[:-2] + b"\x55" + key[-1:], value)])

@@ -17,7 +17,12 @@ _GO_ON = {"DeleteSession", "CancelTask", "CancelGroup", "AcceptTasks", "Complete
     "RegisterAgent",
     "DeleteAgent",
 }
-_REFUSED = {"CreateProject", "CreateSession", "UpdateSession", "AppendEvents", "SubmitTasks", "UpdateTask"}
+_REFUSED = {"CreateProject", "CreateSession", "UpdateSession", "AppendEvents", "SubmitTasks", "UpdateTask"} | {
+    "CreateSchedule",
+    "UpdateSchedule",
+    "TriggerSchedule",
+    "FireSchedule",
+}
 
 
 def test_what_brings_data_in_is_refused_and_what_ends_work_goes_on() -> None:
@@ -31,7 +36,9 @@ def test_what_brings_data_in_is_refused_and_what_ends_work_goes_on() -> None:
         (commands.CreateSession("s"), True),
         (commands.AppendEvents("s", ()), True),
         (commands.SubmitTasks((commands.NewTask("t"),)), True),
+        (commands.FireSchedule("s", 1, 1, 1, 0, None), True),
         (commands.DeleteSession("s"), False),
+        (commands.DeleteSchedule("s"), False),
         (commands.CancelTask("t"), False),
         (commands.CompleteTasks("a", (commands.Completion("t", 1),)), False),
     ],

@@ -67,6 +67,7 @@ def test_command_numbers_are_those_of_the_first_release() -> None:
         12: "DeleteSession",
         13: "AppendEvents",
         14: "ExpireSessions",
+        15: "RemoveEndedSessions",
     }
 
 

@@ -198,4 +198,4 @@ def test_a_grant_writes_only_what_changes(h: Harness) -> None:
     h.submit("t2", unique_key="k", deadline_in_ms=9_000, expires_unstarted_ms=9_000, priority=9)
     h.item(commands.AssignTask("t2", "a1"))
     assert h.applied is not None
-    assert sorted(key[:1] for key, _ in h.applied.writes if key[:1] not in b"MPCn") == [b"H", b"L", b"Q", b"T"]
+    assert sorted(key[:1] for key, _ in h.applied.writes if key[:1] not in b"MPCn") == [b"H", b"L", b"Q", b"T", b"q"]

@@ -21,8 +21,10 @@ from statemachine.commands import (
     Held,
     NewTask,
     Offer,
+    Park,
     Release,
     Requirement,
+    Resumption,
     SubmitTasks,
     UpdateTask,
 )
@@ -37,7 +39,8 @@ RANDOM = st.integers(0, (1 << 32) - 1)
 OFF = st.sampled_from([0, 0, 0, 0, -1, 1])
 MAYBE_MS = st.sampled_from([None, None, None, 500, 3_000])
 JSON = st.sampled_from([None, b"1", b'"' + b"x" * 1_500 + b'"'])
-TIMERS = ["expire", "lose", "time_out", "withdraw"]
+TIMERS = ["expire", "lose", "time_out", "withdraw", "end_waits", "remove"]
+NAMES = st.sampled_from(["plan", "deploy"])
 NEW_TASKS = st.builds(
     NewTask,
     TASKS,
@@ -88,7 +91,8 @@ class Life(RuleBasedStateMachine):
         self, project: str, command: Command, item: Item, holders: dict[int, tuple[str | None, int]]
     ) -> None:
         """Who changed something by a holder's verb held the task before, and no one else won this attempt."""
-        if not isinstance(command, (commands.CompleteTasks, commands.FailTasks, commands.ReleaseTasks)):
+        enders = (commands.CompleteTasks, commands.FailTasks, commands.ReleaseTasks, commands.ParkTasks)
+        if not isinstance(command, enders):
             return
         (asked,) = command.items
         task = self.h.task(item.resource_id, project)
@@ -176,8 +180,41 @@ class Life(RuleBasedStateMachine):
             "lose": commands.ExpireLeases(believed, randoms),
             "time_out": commands.ExpireRuns(believed, randoms),
             "expire": commands.ExpireTasks(believed),
+            "end_waits": commands.EndWaits(believed),
+            "remove": commands.RemoveEndedTasks(believed),
         }
-        self.h.do(timers[kind])
+        outcome = self.h.do(timers[kind])
+        if kind == "remove":
+            done = zip(items, outcome.items, strict=True)
+            self.forget({(item.project, item.task_id) for item, removed in done if removed.status})
+
+    def forget(self, removed: set[tuple[str, str]]) -> None:
+        """Retention took these: their ids may be used again, and then everything about them is new."""
+        for place in removed:
+            self.results.pop(place, None)
+        self.won = {place: won for place, won in self.won.items() if place[:2] not in removed}
+
+    @rule(project=PROJECTS, agent=AGENTS, task=TASKS, off=OFF, name=NAMES, kind=st.integers(0, 2), data=JSON)
+    def park(self, project: str, agent: str, task: str, off: int, name: str, kind: int, data: Any) -> None:
+        attempt = self.attempt_of(project, task) + off
+        wait = Park(
+            task,
+            attempt,
+            ("approval", "event", "time")[kind],
+            name,
+            checkpoint=data,
+            timeout_ms=None if kind == 0 else 500,
+            on_timeout=("resume", "fail", "cancel")[attempt % 3],
+        )
+        self.do(project, commands.ParkTasks(self.holder_of(project, task, agent), (wait,)))
+
+    @rule(project=PROJECTS, task=TASKS, name=st.none() | NAMES, data=JSON)
+    def resume(self, project: str, task: str, name: str | None, data: Any) -> None:
+        self.do(project, commands.ResumeTasks((Resumption(task, name, data),)))
+
+    @rule(project=PROJECTS, queue=st.sampled_from([None, "q"]), group=st.sampled_from([None, "g"]), limit=RANDOM)
+    def retry_many(self, project: str, queue: str | None, group: str | None, limit: int) -> None:
+        self.do(project, commands.RetryTasks(queue, None, group, limit % 4 + 1, rate_per_second=2))
 
     @rule(by_ms=st.sampled_from([1, 400, 1_000, 70_000]))
     def time(self, by_ms: int) -> None:

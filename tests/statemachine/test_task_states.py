@@ -7,10 +7,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from statemachine import commands, counters, machine, task_record, task_store, work
-from statemachine.commands import Checkpoint, Held
-from statemachine.context import Context
-from statemachine.store import Overlay
+from statemachine import commands, work
+from statemachine.commands import Checkpoint, Held, Park, Resumption
 from statemachine.task_states import TRANSITIONS, TaskState, Verb, check
 from tests.statemachine.harness import START_MS, Harness
 
@@ -52,23 +50,18 @@ def build(state: TaskState, verb: Verb) -> Harness:
 
 
 def park(h: Harness) -> None:
-    """No verb leads to `waiting` yet: put the task there by hand."""
-    h.claim()
-    task = task_record.find(h.store, h.project_no(), "t1")
-    assert task is not None
-    overlay = Overlay(h.store)
-    frame = h.frame(commands.CancelTask("t1"))
-    ctx = Context(overlay, machine.read_meta(h.store), None, frame, h.time_ms)
-    before = task_store.place(task)
-    task.status, task.holder_no = S.WAITING, 0
-    task.history = ()
-    task_store.save(ctx, before)
-    counts = counters.read(h.store, task.project_no)
-    for (_, name), delta in ctx.counts.items():
-        counts[name] = counts.get(name, 0) + delta
-    kept = {name: count for name, count in counts.items() if count}
-    overlay.put(b"n" + task.project_no.to_bytes(4, "big"), msgspec.msgpack.encode(kept))
-    h.store.apply(overlay.writes())
+    """Let a1 park the task, for half an hour at most."""
+    park_again(h, h.claim())
+
+
+def park_again(h: Harness, attempt: int) -> None:
+    wait = Park("t1", attempt, "approval", "plan", timeout_ms=20 * MINUTE, on_timeout="fail")
+    h.do(commands.ParkTasks("a1", (wait,)))
+
+
+def end_wait(h: Harness) -> None:
+    h.advance(21 * MINUTE)
+    h.do(commands.EndWaits((h.believed(),)))
 
 
 def run_out(h: Harness) -> None:
@@ -134,6 +127,9 @@ USE: dict[Verb, Callable[[Harness], object]] = {
     V.COMPLETE: lambda h: h.complete("t1", "a1", attempt(h)),
     V.FAIL: lambda h: h.fail("t1", "a1", attempt(h)),
     V.RELEASE: lambda h: h.release("t1", "a1", attempt(h)),
+    V.PARK: lambda h: park_again(h, attempt(h)),
+    V.RESUME: lambda h: h.do(commands.ResumeTasks((Resumption("t1"),))),
+    V.END_WAIT: end_wait,
     V.WITHDRAW: lambda h: h.do(commands.WithdrawOffers((h.believed(),))),
     V.LOSE: lambda h: h.do(commands.ExpireLeases((h.believed(),), (0,))),
     V.TIME_OUT: time_out,

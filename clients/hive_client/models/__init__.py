@@ -22,7 +22,9 @@ from hive_client.models.cluster import (
     Project,
     ServerInfo,
 )
+from hive_client.models.queues import Queue
 from hive_client.models.record import Page, Record, ReplyInfo
+from hive_client.models.schedules import MissedRuns, Overlap, Schedule, ScheduleFields, SkippedRun
 from hive_client.models.sessions import Appended, Event, EventFields, Session, SessionStats, SessionStatus
 from hive_client.models.tasks import (
     ENDED,
@@ -38,10 +40,13 @@ from hive_client.models.tasks import (
     Lease,
     Progress,
     Reason,
+    Redriven,
+    Resume,
     Task,
     TaskFields,
     TaskStatus,
     Usage,
+    Waiting,
 )
 
 __all__ = [
@@ -74,19 +79,28 @@ __all__ = [
     "Lease",
     "Lost",
     "Member",
+    "MissedRuns",
+    "Overlap",
     "Page",
     "Progress",
     "Project",
+    "Queue",
     "Reason",
     "Record",
+    "Redriven",
     "Registration",
     "ReplyInfo",
+    "Resume",
+    "Schedule",
+    "ScheduleFields",
     "ServerInfo",
     "Session",
     "SessionStats",
     "SessionStatus",
+    "SkippedRun",
     "Task",
     "TaskFields",
     "TaskStatus",
     "Usage",
+    "Waiting",
 ]

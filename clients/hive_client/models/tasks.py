@@ -102,6 +102,34 @@ class Dependency(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting(Record):
+    """What a parked task waits for; ``on_timeout`` is what happens at ``timeout_at``."""
+
+    kind: str = ""
+    name: str = ""
+    prompt: str | None = None
+    options: Any = None
+    assignee: str | None = None
+    since: datetime | None = None
+    timeout_at: datetime | None = None
+    on_timeout: str = "resume"
+    attempt: int = 0
+    agent_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Record):
+    """The answer to a wait. ``timed_out``: nobody gave one, the time was over."""
+
+    kind: str = ""
+    name: str = ""
+    data: Any = None
+    actor: str | None = None
+    at: datetime | None = None
+    timed_out: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task(Record):
     """A task. ``attempt`` is the fence and grows with every offer; ``tries`` counts accepted ones."""
 
@@ -137,6 +165,7 @@ class Task(Record):
     artifacts: list[Any] = field(default_factory=list)
     failure: Failure | None = None
     usage: Usage | None = None
+    waiting: Waiting | None = None
     history: list[Any] = field(default_factory=list)
     created_at: datetime | None = None
     updated_at: datetime | None = None
@@ -156,13 +185,16 @@ class Task(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Grant(Task):
-    """A task that was offered to, or claimed by, an agent."""
+    """A task that was offered to, or claimed by, an agent. ``resume`` is the newest of ``resumes``, the answers to all
+    its waits.
+    """
 
     lease_remaining_ms: int | None = None
     offer_expires_in_ms: int | None = None
     dependencies: list[Dependency] = field(default_factory=list)
     checkpoint: Any = None
-    resume: Any = None
+    resume: Resume | None = None
+    resumes: list[Resume] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +246,15 @@ class GroupCancelled(Record):
 
     group_id: str = ""
     cancelled: int = 0
+    revision: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redriven(Record):
+    """How many failed tasks began anew with this answer; ``more``: the rest follows by itself."""
+
+    retried: int = 0
+    more: bool = False
     revision: int = 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hive_client.idempotency import uuid7
@@ -26,6 +26,9 @@ class TaskQueue:
         self._roster = roster
         self._tasks: dict[tuple[str, str], TaskState] = {}
         self._order = itertools.count()
+        self.hindrance: Callable[[TaskState], dict[str, Any] | None] = lambda _: None
+        self.granted: Callable[[TaskState], None] = lambda _: None
+        self.wait_over: Callable[[TaskState], None] = self._settle
         world.timers.append(self.tick)
         roster.requeue = self._requeue
 
@@ -46,6 +49,7 @@ class TaskQueue:
     def grant(self, task: TaskState) -> dict[str, Any]:
         """The task as the agent gets it."""
         dependencies = [self._tasks[task.project, name] for name in task.fields["depends_on"]]
+        resumes = [answer for answer in task.resumes if answer["kind"]]
         left_ms = max(0, int(((task.due_at or 0) - self._world.now) * 1000))
         shown = {
             **task.document(self._world),
@@ -55,7 +59,8 @@ class TaskQueue:
                 for d in dependencies
             ],
             "checkpoint": task.checkpoint,
-            "resume": None,
+            "resume": resumes[-1] if resumes else None,
+            "resumes": resumes,
         }
         return {**shown, "offer_expires_in_ms": left_ms} if task.status == "assigned" else shown
 
@@ -135,10 +140,11 @@ class TaskQueue:
     # Moving.
 
     def move(self, task: TaskState, status: str, change: str) -> None:
-        task.status = status
+        before, task.status = task.status, status
         task.revision = self._world.next_revision
         task.updated_at = self._world.text_time()
-        task.history.append({"status": status, "at": task.updated_at, "attempt": task.attempt})
+        line = {"at": task.updated_at, "from": before, "to": status, "attempt": task.attempt}
+        task.history.append(line | {"agent_id": task.agent_id, "reason": None})
         self._world.change(change, task.project, task.task_id, task.current() | {"type": task.fields["type"]})
         if task.ended:
             task.completed_at = task.updated_at
@@ -162,6 +168,7 @@ class TaskQueue:
 
     def give(self, task: TaskState, agent: AgentState, status: str) -> None:
         """An offer (``assigned``) or a claim (``running``): the attempt grows, older holders are fenced off."""
+        self.granted(task)
         task.attempt += 1
         task.agent_id, task.epoch, task.holder = agent.agent_id, agent.epoch, True
         task.granted_at = self._world.text_time()
@@ -173,6 +180,7 @@ class TaskQueue:
 
     def start(self, task: TaskState) -> None:
         task.tries += 1
+        task.wait = None
         task.due_at = self._world.now + task.fields["lease_ms"] / 1000
         limit_ms = task.fields["run_timeout_ms"]
         task.run_until = None if limit_ms is None else self._world.now + limit_ms / 1000
@@ -234,6 +242,8 @@ class TaskQueue:
             assert task.agent_id is not None
             task.avoid_until[task.agent_id] = now + AVOID_S
             self.pending_again(task)
+        elif task.status == "waiting" and task.wait_until is not None and task.wait_until <= now:
+            self.wait_over(task)
         elif task.deadline is not None and task.deadline <= now:
             self.move(task, "expired", "task.expired")
         else:
@@ -241,7 +251,10 @@ class TaskQueue:
 
     def _hand_out(self) -> None:
         for task in self.waiting_tasks():
-            agent = next((a for a in self._roster.open_polls() if self.fits(task, a)), None)
+            former = None if task.wait is None else task.wait["agent_id"]
+            fitting = [agent for agent in self._roster.open_polls() if self.fits(task, agent)]
+            preferred = [agent for agent in fitting if agent.agent_id == former]
+            agent = next(iter(preferred or fitting), None)
             if agent is not None:
                 with self._world.write():
                     self.give(task, agent, "assigned")
@@ -252,7 +265,7 @@ class TaskQueue:
         return iter(sorted(pending, key=lambda task: (-task.fields["priority"], task.order)))
 
     def fits(self, task: TaskState, agent: AgentState) -> bool:
-        return self.why_not(task, agent) is None
+        return self.hindrance(task) is None and self.why_not(task, agent) is None
 
     def why_not(self, task: TaskState, agent: AgentState) -> str | None:
         """The word of ``explain`` for what keeps this agent from this task."""
@@ -273,6 +286,7 @@ def _due(task: TaskState) -> float | None:
     if task.ended:
         return None
     times = [task.not_before] if task.status == "scheduled" else []
+    times += [task.wait_until] if task.status == "waiting" else []
     return min((t for t in (*times, task.deadline) if t is not None), default=None)
 
 

@@ -10,7 +10,9 @@ from hive_client.testing.feed import Feed
 from hive_client.testing.members import Members
 from hive_client.testing.problems import Problem, invalid
 from hive_client.testing.queue import TaskQueue
+from hive_client.testing.queue_book import QueueBook
 from hive_client.testing.roster import HEARTBEAT_INTERVAL_MS, AgentState, Roster
+from hive_client.testing.schedules import ScheduleBook
 from hive_client.testing.sessions import SessionLog
 from hive_client.testing.task_routes import Handler, TaskRoutes
 from hive_client.testing.verbs import Verbs
@@ -24,10 +26,12 @@ class Routes:
         self.world = world
         self.roster = Roster(world)
         self.queue = TaskQueue(world, self.roster)
+        self.queues = QueueBook(world, self.queue)
         self.sessions = SessionLog(world)
         self.feed = Feed(world)
         self.members = Members(world)
         self.verbs = Verbs(world, self.queue, self.roster, self.sessions)
+        self.schedules = ScheduleBook(world, self.queue, self.verbs)
         tasks = TaskRoutes(world, self.queue, self.roster, self.verbs)
         self._table: dict[tuple[str, tuple[str, ...]], Handler] = {
             (method, tuple(pattern.strip("/").split("/"))): handler
@@ -86,6 +90,8 @@ class Routes:
             ("GET", "/health", lambda a: Answer(200, {"status": "ok", "checks": {}})),
             ("GET", "/api/status/cluster", lambda a: Answer(200, self._status())),
             *self.members.table(),
+            *self.queues.table(),
+            *self.schedules.table(),
         ]
 
     # Sessions.

@@ -43,9 +43,10 @@ class TaskRoutes:
             ),
             ("PUT", "/api/tasks/{}/assign", lambda a, t: Answer(200, self.verbs.assign(a.project, t, a.document()))),
             ("POST", "/api/tasks/{}/retry", lambda a, t: Answer(200, self.verbs.retry(self.queue.get(a.project, t)))),
+            ("POST", "/api/tasks/retry", lambda a: Answer(200, self.verbs.retry_many(a.project, a.document()))),
             ("GET", "/api/tasks/{}/explain", self._explain),
             *(("POST", f"/api/tasks/{{}}/{verb}", self._verb) for verb in self.verbs.by_name),
-            *(("POST", f"/api/tasks/{verb}", self._verb_batch) for verb in self.verbs.by_name if verb != "accept"),
+            *(("POST", f"/api/tasks/{verb}", self._verb_batch) for verb in self.verbs.by_name),
             ("GET", "/api/groups/{}", self._group),
             ("DELETE", "/api/groups/{}", self._cancel_group),
         ]
@@ -72,6 +73,10 @@ class TaskRoutes:
         for name in _TASK_FILTERS:
             if (wanted := asked.values(name)) is not None:
                 documents = [d for d in documents if d[name] in wanted]
+        if (kinds := asked.values("waiting_for")) is not None:
+            documents = [
+                d for d in documents if d["waiting"] and {d["waiting"]["kind"], d["waiting"]["name"]} & set(kinds)
+            ]
         if (ids := asked.values("ids")) is not None:
             documents = [d for d in documents if d["task_id"] in ids]
         for label in asked.labels:
@@ -118,6 +123,8 @@ class TaskRoutes:
         words = [self.queue.why_not(task, agent) for agent in self.roster.everyone()]
         filtered = {word: words.count(word) for word in sorted({word for word in words if word is not None})}
         reasons = [] if task.status in {"pending", "assigned", "running"} else [_reason(task)]
+        if task.status == "pending" and (hindrance := self.queue.hindrance(task)) is not None:
+            reasons.append(hindrance)
         if task.status == "pending" and None not in words:
             reasons.append({"code": "no_free_slot" if "slots" in filtered else "no_agent_capability", "message": ""})
         agents = {"total": len(words), "filtered": filtered, "candidates": []}
@@ -157,5 +164,6 @@ class TaskRoutes:
 
 
 def _reason(task: TaskState) -> dict[str, Any]:
-    code = {"blocked": "dependency", "scheduled": "not_before"}.get(task.status, "ended")
+    codes = {"blocked": "dependency", "scheduled": "not_before", "waiting": "waiting"}
+    code = codes.get(task.status, "ended")
     return {"code": code, "message": f"the task is {task.status}", "data": None}

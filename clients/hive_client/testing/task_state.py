@@ -56,6 +56,9 @@ class TaskState:
     failure: dict[str, Any] | None = None
     usage: dict[str, Any] | None = None
     won: tuple[str, int] | None = None
+    wait: dict[str, Any] | None = None
+    wait_until: float | None = None
+    resumes: list[dict[str, Any]] = field(default_factory=list)
     granted_at: str | None = None
     avoid_until: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -93,6 +96,7 @@ class TaskState:
             **self.fields,
             **shown,
             "progress": progress,
+            "waiting": self.wait if self.status == "waiting" else None,
             "not_before": None if self.not_before is None else world.text_time(self.not_before),
             "deadline": None if self.deadline is None else world.text_time(self.deadline),
             "history": self.history[-20:],

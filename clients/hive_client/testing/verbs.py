@@ -10,6 +10,7 @@ from hive_client.testing.queue import AVOID_S, HELD, TaskQueue, check_held
 from hive_client.testing.roster import HEARTBEAT_INTERVAL_MS, AgentState, Roster
 from hive_client.testing.sessions import SessionLog
 from hive_client.testing.task_state import TaskState, stale
+from hive_client.testing.waits import Waits
 from hive_client.testing.world import World
 
 Body = Mapping[str, Any]
@@ -23,6 +24,7 @@ class Verbs:
         self._queue = queue
         self._roster = roster
         self._sessions = sessions
+        waits = Waits(world, queue)
         self.by_name: dict[str, Callable[[TaskState, Body], dict[str, Any]]] = {
             "accept": self.accept,
             "renew": self.renew,
@@ -30,6 +32,8 @@ class Verbs:
             "complete": self.complete,
             "fail": self.fail,
             "release": self.release,
+            "wait": waits.wait,
+            "resume": waits.resume,
         }
 
     def run(self, verb: str, project: str, task_id: str, body: Body) -> dict[str, Any]:
@@ -68,6 +72,7 @@ class Verbs:
         task = self._queue.get(project, task_id)
         if task.status not in {"pending", "scheduled"}:
             raise Problem("conflict", f"the task is {task.status}", current=task.current())
+        check_hindrance(self._queue, task)
         if (why := self._queue.why_not(task, agent)) is not None:
             raise Problem("agent_unavailable", f"the agent cannot take it: {why}")
         with self._world.write():
@@ -79,6 +84,7 @@ class Verbs:
         agent = self._roster.get(str(body.get("agent_id")))
         if task.status != "pending":
             raise Problem("conflict", f"the task is {task.status}", current=task.current())
+        check_hindrance(self._queue, task)
         why = self._queue.why_not(task, agent)
         if why is not None or not agent.poll_open:
             raise Problem("agent_unavailable", why or "no open poll", current={"agent_id": agent.agent_id})
@@ -154,6 +160,8 @@ class Verbs:
             task.won = ("release", task.attempt)
             if "checkpoint" in body:
                 task.checkpoint = body["checkpoint"]
+            if "message" in body:
+                task.progress = {**(task.progress or {}), "message": body["message"]}
             if task.status == "assigned":
                 task.avoid_until[str(agent_id)] = self._world.now + AVOID_S
             self._queue.pending_again(task)
@@ -173,9 +181,26 @@ class Verbs:
         if task.status != "failed":
             raise Problem("conflict", f"the task is {task.status}", current=task.current())
         with self._world.write():
-            task.tries, task.failure, task.not_before = 0, None, None
+            task.tries, task.failure, task.not_before, task.completed_at = 0, None, None, None
+            task.resumes = [answer for answer in task.resumes if not answer["kind"]]
             self._queue.pending_again(task)
         return task.document(self._world)
+
+    def retry_many(self, project: str, body: Body) -> dict[str, Any]:
+        """Failed tasks that fit, oldest first."""
+        fields = {name: body[name] for name in ("queue", "group_id") if body.get(name) is not None}
+        failed = [task for task in self._queue.in_project(project) if task.status == "failed"]
+        fitting = [
+            task
+            for task in failed
+            if all(task.fields[name] == value for name, value in fields.items())
+            and body.get("reason") in {None, (task.failure or {}).get("reason")}
+        ]
+        chosen = sorted(fitting, key=lambda task: task.order)[: body.get("limit", 1_000)]
+        with self._world.write():
+            for task in chosen:
+                self.retry(task)
+        return {"retried": len(chosen), "more": False, "revision": self._world.revision}
 
     def _won(self, task: TaskState, verb: str, body: Body) -> bool:
         """Whether this attempt said so before: then the answer is the same and nothing happens."""
@@ -264,3 +289,11 @@ def check_fence(queue: TaskQueue, roster: Roster, project: str, fence: str) -> N
             raise Problem("stale_epoch", "the fence is no longer current", current={"epoch": roster.get(name).epoch})
     else:
         raise Problem("invalid_request", "Hive-Fence: task/<id>/<attempt> or agent/<id>/<epoch>")
+
+
+def check_hindrance(queue: TaskQueue, task: TaskState) -> None:
+    """Refuse a grant that the task's queue or concurrency key does not allow."""
+    reason = queue.hindrance(task)
+    if reason is not None:
+        code = "rate_limited" if reason["code"] == "rate_limit" else "conflict"
+        raise Problem(code, reason["message"], current={"why": reason["code"], **reason["data"], **task.current()})

@@ -2,6 +2,7 @@
 
 from hive_client.worker.context import Stop, SyncTaskContext, TaskContext
 from hive_client.worker.handlers import Completion, NonRetryable, Reject
+from hive_client.worker.parking import Wait
 from hive_client.worker.worker import Worker
 
-__all__ = ["Completion", "NonRetryable", "Reject", "Stop", "SyncTaskContext", "TaskContext", "Worker"]
+__all__ = ["Completion", "NonRetryable", "Reject", "Stop", "SyncTaskContext", "TaskContext", "Wait", "Worker"]

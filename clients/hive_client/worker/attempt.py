@@ -20,7 +20,8 @@ from hive_client.models.tasks import Grant
 from hive_client.worker.context import Stop, SyncTaskContext, TaskContext
 from hive_client.worker.handlers import Completion, Handler, is_async
 from hive_client.worker.lease import Lease
-from hive_client.worker.outcome import Failed, outcome_of_error, outcome_of_value
+from hive_client.worker.outcome import Failed, outcome_of_error, outcome_of_value, outcome_of_wait
+from hive_client.worker.parking import Wait, wait_within
 from hive_client.worker.report import Report
 
 _log = logging.getLogger("hive_client.worker")
@@ -145,7 +146,7 @@ class Attempt:
             stopped.cancel()
         return work.result() if self.context.stop_reason is None else None
 
-    async def _handle(self) -> Completion | Failed:
+    async def _handle(self) -> Completion | Failed | Wait:
         try:
             value = await (self._handler(self.context) if is_async(self._handler) else self._run_in_thread())
         except asyncio.CancelledError as error:
@@ -156,6 +157,11 @@ class Attempt:
             if self.context.stop_reason is None:
                 _log.warning("project %s task %s attempt %d: handler failed", *self.key, exc_info=error)
             return outcome_of_error(error)
+        except BaseException as error:
+            wait = wait_within(error)
+            if wait is None:
+                raise
+            return outcome_of_wait(wait)
         return outcome_of_value(value)
 
     async def _run_in_thread(self) -> Any:
@@ -171,7 +177,7 @@ class Attempt:
         if reason is Stop.DRAINED:
             # Somebody else waits for the task; a handler that does not stop is not waited for much longer.
             await self._handler_ended(self._stop_grace_s)
-            await self._report.handed_back(self.context.last_checkpoint)
+            await self._report.handed_back(self.context.last_checkpoint, self.context.last_message)
         await self._handler_ended(None)
         if reason is Stop.CANCELLED:
             await self._report.handed_back()

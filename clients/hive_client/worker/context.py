@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hive_client.client import Client
 from hive_client.errors import Fenced, OutcomeUnknown, StaleAttempt, Unavailable
 from hive_client.models.sessions import Appended
-from hive_client.models.tasks import Dependency, Grant
+from hive_client.models.tasks import Dependency, Grant, Resume
+from hive_client.task_waits import OnTimeout
+from hive_client.worker.parking import Wait, answered
 
 T = TypeVar("T")
 
@@ -100,6 +102,65 @@ class TaskContext:
             if checkpoint is not None:
                 raise
 
+    @property
+    def answers(self) -> dict[str, Resume]:
+        """The answers to earlier waits of the task, by name; ``task.resume`` is the newest."""
+        return {answer.name: answer for answer in self.task.resumes}
+
+    @property
+    def note(self) -> str | None:
+        """What whoever handed the task back said to whoever takes over."""
+        return None if self.task.progress is None else self.task.progress.message
+
+    @property
+    def last_message(self) -> str | None:
+        """What this attempt said last."""
+        return None if self.last_progress is None else self.last_progress["message"]
+
+    async def wait_for(
+        self,
+        kind: Literal["approval", "event", "time"],
+        name: str | None = None,
+        *,
+        prompt: str | None = None,
+        options: Sequence[Any] | None = None,
+        assignee: str | None = None,
+        checkpoint: Any = None,
+        timeout_s: float | None = None,
+        on_timeout: OnTimeout | None = None,
+    ) -> Resume:
+        """The answer to this wait, if the task was resumed with it; otherwise the attempt ENDS here, by ``Wait``.
+
+        The next attempt runs the handler from its beginning, with ``checkpoint``, and gets the answer at this place.
+        Give each wait of a handler a ``name`` of its own (default: the kind).
+        """
+        self._still_held()
+        answer = answered(self.task, name or kind)
+        if answer is not None:
+            return answer
+        raise Wait(
+            kind,
+            name,
+            prompt=prompt,
+            options=options,
+            assignee=assignee,
+            checkpoint=checkpoint,
+            timeout_s=timeout_s,
+            on_timeout=on_timeout,
+        )
+
+    async def wait_for_approval(self, name: str | None = None, **wait: Any) -> Resume:
+        """``wait_for`` a person; ``prompt``, ``options``, ``assignee`` are for that person."""
+        return await self.wait_for("approval", name, **wait)
+
+    async def wait_for_event(self, name: str | None = None, **wait: Any) -> Resume:
+        """``wait_for`` an event: whoever sees it calls ``client.tasks.resume``."""
+        return await self.wait_for("event", name, **wait)
+
+    async def wait_for_time(self, seconds: float, name: str | None = None, *, checkpoint: Any = None) -> Resume:
+        """``wait_for`` a time without a slot; for short ones ``asyncio.sleep`` is cheaper."""
+        return await self.wait_for("time", name, timeout_s=seconds, checkpoint=checkpoint)
+
     async def session_append(
         self,
         type: str,  # noqa: A002 - the API's name
@@ -146,6 +207,8 @@ class SyncTaskContext:
         self.checkpoint = context.checkpoint
         self.dependencies = context.dependencies
         self.fence = context.fence
+        self.answers = context.answers
+        self.note = context.note
 
     @property
     def stop_reason(self) -> Stop | None:
@@ -154,6 +217,22 @@ class SyncTaskContext:
     def progress(self, fraction: float | None = None, message: str | None = None, *, checkpoint: Any = None) -> None:
         """As ``TaskContext.progress``."""
         self._wait(self._context.progress(fraction, message, checkpoint=checkpoint))
+
+    def wait_for(self, kind: Literal["approval", "event", "time"], name: str | None = None, **wait: Any) -> Resume:
+        """As ``TaskContext.wait_for``."""
+        return self._wait(self._context.wait_for(kind, name, **wait))
+
+    def wait_for_approval(self, name: str | None = None, **wait: Any) -> Resume:
+        """As ``TaskContext.wait_for_approval``."""
+        return self._wait(self._context.wait_for_approval(name, **wait))
+
+    def wait_for_event(self, name: str | None = None, **wait: Any) -> Resume:
+        """As ``TaskContext.wait_for_event``."""
+        return self._wait(self._context.wait_for_event(name, **wait))
+
+    def wait_for_time(self, seconds: float, name: str | None = None, *, checkpoint: Any = None) -> Resume:
+        """As ``TaskContext.wait_for_time``."""
+        return self._wait(self._context.wait_for_time(seconds, name, checkpoint=checkpoint))
 
     def session_append(
         self,

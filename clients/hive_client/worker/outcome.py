@@ -7,6 +7,7 @@ from typing import Any
 
 from hive_client.calls import encode
 from hive_client.worker.handlers import Completion, NonRetryable, Reject
+from hive_client.worker.parking import Wait
 
 # The server takes 4,096 bytes, and a character has up to four; a traceback belongs into the log of the worker.
 MESSAGE_CHARS_MAX = 1000
@@ -29,6 +30,15 @@ def outcome_of_value(value: Any) -> Completion | Failed:
     except (TypeError, ValueError) as error:
         return Failed("error", f"the handler's result is not JSON: {error}"[:MESSAGE_CHARS_MAX], retryable=False)
     return completion
+
+
+def outcome_of_wait(wait: Wait) -> Wait | Failed:
+    """The wait, if what it says can be said."""
+    try:
+        encode([dict(wait.wait_for), wait.checkpoint, wait.usage])
+    except (TypeError, ValueError) as error:
+        return Failed("error", f"what the handler waits with is not JSON: {error}"[:MESSAGE_CHARS_MAX], retryable=False)
+    return wait
 
 
 def outcome_of_error(error: BaseException) -> Failed:

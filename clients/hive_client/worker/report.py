@@ -10,6 +10,7 @@ from hive_client.idempotency import uuid7
 from hive_client.models.tasks import Grant
 from hive_client.worker.handlers import Completion
 from hive_client.worker.outcome import MESSAGE_CHARS_MAX, Failed
+from hive_client.worker.parking import Wait
 
 _log = logging.getLogger("hive_client.worker")
 
@@ -25,8 +26,8 @@ class Report:
         self._agent_id = agent_id
         self._epoch = epoch
 
-    async def ended(self, outcome: Completion | Failed) -> None:
-        """Complete or fail. A result that is refused (too large, an unknown session) becomes a failure that says so."""
+    async def ended(self, outcome: Completion | Failed | Wait) -> None:
+        """Complete, fail or park. What is refused (too large, an unknown session) becomes a failure that says so."""
         try:
             await self._until_decided(outcome)
         except Fenced as error:
@@ -39,7 +40,7 @@ class Report:
             text = f"the result was refused: {error}"[:MESSAGE_CHARS_MAX]
             await self.ended(Failed("error", text, retryable=False))
 
-    async def _until_decided(self, outcome: Completion | Failed) -> None:
+    async def _until_decided(self, outcome: Completion | Failed | Wait) -> None:
         key = uuid7()
         while True:
             try:
@@ -49,7 +50,7 @@ class Report:
                     raise Refused(str(error), code=error.code, status=error.status) from error
                 await self._client.clock.sleep(RETRY_PAUSE_S)
 
-    async def _send(self, outcome: Completion | Failed, key: str) -> None:
+    async def _send(self, outcome: Completion | Failed | Wait, key: str) -> None:
         tasks, task_id, attempt = self._client.tasks, self._grant.task_id, self._grant.attempt
         if isinstance(outcome, Completion):
             await tasks.complete(
@@ -64,6 +65,19 @@ class Report:
                 events=outcome.events,
                 idempotency_key=key,
             )
+        elif isinstance(outcome, Wait):
+            await tasks.park(
+                task_id,
+                agent_id=self._agent_id,
+                attempt=attempt,
+                epoch=self._epoch,
+                wait_for=outcome.wait_for,
+                checkpoint=outcome.checkpoint,
+                timeout_ms=outcome.timeout_ms,
+                on_timeout=outcome.on_timeout,
+                usage=outcome.usage,
+                idempotency_key=key,
+            )
         else:
             await tasks.fail(
                 task_id,
@@ -76,7 +90,7 @@ class Report:
                 idempotency_key=key,
             )
 
-    async def handed_back(self, checkpoint: object = None) -> None:
+    async def handed_back(self, checkpoint: object = None, message: str | None = None) -> None:
         """Decline, hand back or confirm a cancel. Best effort: what is not handed back ends with its lease."""
         try:
             await self._client.tasks.release(
@@ -85,6 +99,7 @@ class Report:
                 attempt=self._grant.attempt,
                 epoch=self._epoch,
                 checkpoint=checkpoint,
+                message=message,
                 timeout_s=10.0,
             )
         except HiveError as error:
