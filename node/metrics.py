@@ -119,6 +119,8 @@ class NodeMetrics(Collector):
         ):
             yield _gauge(f"hive_{name}", what, [((), int(name in alarms))])
         yield _counter("hive_state_checks", "Pieces of the state that were compared.", [((), metrics.state_checks)])
+        compared = int(metrics.state_compared)
+        yield _gauge("hive_state_compared", "1 once all of it was compared since the start.", [((), compared)])
         if metrics.disk_free_bytes is not None:
             yield _gauge("hive_disk_free_bytes", "Free space where the data is.", [((), metrics.disk_free_bytes)])
 
