@@ -56,7 +56,7 @@ class NodeMetrics(Collector):
         self._registry.register(self)
 
     def render(self, view: View) -> bytes:
-        """The text that Prometheus reads; counts of the state are those of `view`."""
+        """The text that Prometheus reads; counts of the state are those of `view`, if that is the others' too."""
         self._view = view
         try:
             return generate_latest(self._registry)
@@ -69,7 +69,7 @@ class NodeMetrics(Collector):
         yield from self._raft()
         yield from self._disk()
         yield from self._api()
-        if self._view is not None:
+        if self._view is not None and not self._replica.out_of_service:
             yield from self._state(self._view)
 
     def _raft(self) -> Iterator[Metric]:
