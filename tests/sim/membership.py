@@ -238,10 +238,18 @@ class Operator:
         if leader is not None and not self.busy:
             known = leader.core.membership.current
             for member in list(self._sim.members):
-                if member.node_id not in known.members and member.node_id not in known.removed:
+                if member.node_id in known.removed and self._knows_nobody(member):
+                    self._sim.note("operator", f"switches {member.node_id} off: whom it knows are gone")
+                    self._sim.drop_machine(member)
+                elif member.node_id not in known.members and member.node_id not in known.removed:
                     self._take_back(member)
                     break
         self._sim.scheduler.after(_RETRY_S, self.finish)
+
+    def _knows_nobody(self, member: Member) -> bool:
+        """It was down while it was removed, and then all others were replaced: nobody is left who could tell it."""
+        machines = {other.node_id for other in self._sim.members}
+        return member.awake and not machines & set(member.core.membership.current.others(member.node_id))
 
     def _take_back(self, member: Member) -> None:
         """It was perhaps added, and perhaps not: after this it is not a member."""
