@@ -7,6 +7,9 @@ check before, on the same connection; so every node stops at that entry, exactly
 through all keys: a byte that the disk or the memory changed is noticed though no command ever reads it. With each piece
 goes the digest chain, which notices at once whoever computed something else.
 
+A node that was started says with its answers that its state was not compared all round yet. The leader is quick then,
+and waits for nobody's pace: a disk may have changed anything while the node was down.
+
 THE MAJORITY IS RIGHT. Of two that differ nobody knows which is; that is an alarm, and no verdict.
 """
 
@@ -19,6 +22,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from cluster.first_round import FirstRound
 from cluster.ports import Executor
 from cluster.range_digest import FIRST_KEY, RangeDigest
 from cluster.state import Position, State
@@ -85,16 +89,35 @@ class Agreement:
         self._asked: OrderedDict[int, _Answers] = OrderedDict()
         self._said: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._differs = False
+        self._first_round = FirstRound()
+        self._not_compared: set[str] = set()
         self.checks_done = 0
         self.unclear = False
 
     # --- leader -------------------------------------------------------------------------------------------------------
+
+    @property
+    def compared(self) -> bool:
+        """Whether this node's whole state was compared with the others' since it started."""
+        return self._first_round.done
+
+    @property
+    def quick(self) -> bool:
+        """Whether the next piece should be asked for without delay: some node's first round is under way, and all of
+        whom that is known have answered. One that lags behind holds up nobody."""
+        answers = self._asked.get(self._number)
+        if answers is None or self._node_id not in answers.by_node:
+            return False
+        waiting = bool(self._not_compared) or not self._first_round.done
+        return waiting and self._not_compared <= answers.by_node.keys()
 
     def ask(self, term: int, last_index: int, last_term: int) -> None:
         """Have the next piece compared, at the newest entry of this leader's log."""
         if self._busy:
             return
         self._judge_last()
+        if (last := self._asked.get(self._number)) is not None:
+            self._not_compared &= last.by_node.keys()
         self._number += 1
         check = _Check(self._number, term, last_index, last_term, self._cursor, None)
         _keep(self._asked, check.number, _Answers(term, last_index))
@@ -113,8 +136,14 @@ class Agreement:
     def on_answer(self, peer_id: str, message: Message) -> None:
         """What a member found."""
         answers = self._asked.get(message["n"])
-        if answers is not None and (message["term"], message["index"]) == (answers.term, answers.index):
-            self._answered(message["n"], peer_id, message["digest"])
+        if answers is None or (message["term"], message["index"]) != (answers.term, answers.index):
+            return
+        # A node of before does not say it, and is compared at the common pace.
+        if message.get("compared") is False:
+            self._not_compared.add(peer_id)
+        else:
+            self._not_compared.discard(peer_id)
+        self._answered(message["n"], peer_id, message["digest"])
 
     def _answered(self, number: int, node_id: str, digest: bytes) -> None:
         answers = self._asked.get(number)
@@ -166,9 +195,7 @@ class Agreement:
     def on_check(self, peer_id: str, message: Message) -> None:
         """The leader wants to know."""
         self._register(
-            _Check(
-                message["n"], message["term"], message["index"], message["entry_term"], message["start"], peer_id
-            )
+            _Check(message["n"], message["term"], message["index"], message["entry_term"], message["start"], peer_id)
         )
 
     def on_verdict(self, message: Message) -> None:
@@ -226,14 +253,24 @@ class Agreement:
         # Also by followers: a new leader goes on where the old one was, or short leaderships would never get far.
         self._cursor = piece.next_key
         digest = hashlib.blake2b(position.chain + piece.digest + piece.next_key, digest_size=16).digest()
+        self._first_round.looked_at(check.term, check.start, piece.next_key)
         if check.asker is None:
             self._answered(check.number, self._node_id, digest)
             return
         _keep(self._said, (check.term, check.number), digest)
-        self._send(
+        told = self._send(
             check.asker,
-            {"type": "state_digest", "n": check.number, "term": check.term, "index": check.index, "digest": digest},
+            {
+                "type": "state_digest",
+                "n": check.number,
+                "term": check.term,
+                "index": check.index,
+                "digest": digest,
+                "compared": self._first_round.done,
+            },
         )
+        if not told:
+            self._first_round.broken()
 
 
 K = TypeVar("K")

@@ -263,12 +263,6 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         """Append an entry that does nothing to the log of a leader; returns its index."""
         return self.append(b"", NO_OP)
 
-    def settle_vote(self) -> None:
-        """Give this term's vote to its leader, unless it was given: nobody else gets it any more. Not durable yet."""
-        leader = self.leader_id
-        if leader is not None and self._SyncObj__votedForNodeId is None:
-            self._SyncObj__setCurrentTerm(self.term, leader)
-
     def end_transfer(self) -> None:
         """Forget that a leader asked this node to take over."""
         self._SyncObj__transferInProgress = False

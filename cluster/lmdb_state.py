@@ -11,6 +11,7 @@ not here.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -196,7 +197,8 @@ class _Receiving:
             # What a full disk took of the last try is not to stand before this.
             file.truncate(self._offset)
             write_all(file, data)
-            self._pace.wrote(len(data), file.fileno())
+            with self._nothing_kept_of_a_failed_sync():
+                self._pace.wrote(len(data), file.fileno())
         self._offset += len(data)
 
     def finish(self, manifest: bytes, image_digest: bytes) -> bool:
@@ -204,9 +206,21 @@ class _Receiving:
         if digest_of(lambda offset, length: read_file(path, offset, length), self._offset) != image_digest:
             shutil.rmtree(self._aside)
             return False
-        sync_file(path)
+        with self._nothing_kept_of_a_failed_sync():
+            sync_file(path)
         publish_snapshot(self._root, self._aside, self._position, manifest)
         return True
+
+    @contextmanager
+    def _nothing_kept_of_a_failed_sync(self) -> Iterator[None]:
+        """After it the pages may read as written and never get to the disk, and the next sync says nothing of them: a
+        transfer that went on, after a restart too, would end with an image that is gone with the power."""
+        try:
+            yield
+        except OSError:
+            self._offset = 0
+            os.truncate(self._path, 0)
+            raise
 
 
 @contextmanager

@@ -2,6 +2,10 @@
 
 Until a file is synced its writes are only promised: a crash keeps or loses each sector of each of them on its
 own, or tears it. Until the directory is synced the same holds for every create, rename and delete.
+
+After a FAILED SYNC a kernel may forget that pages are dirty: they read as written until the power goes, a later sync
+succeeds, and they are on the disk or not as they were when it failed. Only what is written again is made durable. Names
+and lengths are in the journal of a file system, which ends with its first error, so they only stay promised.
 """
 
 from __future__ import annotations
@@ -62,6 +66,7 @@ class MemoryDisk:
         self._names: dict[str, _File] = {}
         self._durable_names: dict[str, _File] = {}
         self._links: list[_Link] = []
+        self._rng = Random(0)
 
     def names(self) -> list[str]:
         """Names of all files, sorted."""
@@ -113,6 +118,7 @@ class MemoryDisk:
         """fdatasync one file."""
         file = self._file(name)
         if self.faults.sync_error:
+            self._forget_dirty(file)
             raise _error(errno.EIO, name)
         self.syncs += 1
         for change in file.pending:
@@ -167,6 +173,13 @@ class MemoryDisk:
     def _change(self, file: _File, change: _Write | _Resize) -> None:
         _apply(file.now, change)
         file.pending.append(change)
+
+    def _forget_dirty(self, file: _File) -> None:
+        """What was written and not synced is on the disk by now, or torn, or will never be."""
+        for change in file.pending:
+            if isinstance(change, _Write):
+                _apply_torn(file.durable, change, self._rng)
+        file.pending = [change for change in file.pending if isinstance(change, _Resize)]
 
     def _link(self, link: _Link) -> None:
         _relink(self._names, link)

@@ -44,7 +44,7 @@ FIELDS: dict[str, dict[str, tuple[type, ...]]] = {
     "image_gone": {"index": _INT},
     "image_damaged": {"index": _INT},
     "state_check": {"n": _INT, "term": _INT, "index": _INT, "entry_term": _INT, "start": _BYTES},
-    "state_digest": {"n": _INT, "term": _INT, "index": _INT, "digest": _BYTES},
+    "state_digest": {"n": _INT, "term": _INT, "index": _INT, "digest": _BYTES, "compared": _BOOL_OR_NONE},
     "state_differs": {"n": _INT, "term": _INT, "index": _INT, "digest": _BYTES},
     "rebuild_wanted": {"n": _INT},
     "rebuild_goal": {"n": _INT, "term": _INT, "index": _INT},

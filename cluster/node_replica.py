@@ -95,6 +95,7 @@ class NodeReplica:
         metrics, integrity = self.core.metrics, self.core.integrity
         metrics.peer_round_trip_s = self.core.contact.round_trip_s
         metrics.state_checks = integrity.agreement.checks_done
+        metrics.state_compared = integrity.agreement.compared
         metrics.disk_free_bytes = integrity.free_space.own_bytes
         return metrics
 

@@ -7,7 +7,8 @@ holds an entry that was APPENDED AFTER IT CAME BACK, AND COMMITTED WITHOUT IT:
 * Such an entry stands on a majority of the others, at the leader's term L. So does everything that was ever committed:
   what this member had helped to commit is in the leader's log, and now in its own.
 * Whoever has an old vote of this member for a term above L lacks that entry, and so does not get the votes of that
-  majority, ever: a second vote in such a term elects no second leader. In a term up to L this member votes no more.
+  majority, ever: a second vote in such a term elects no second leader. In a term up to L this member votes no more: who
+  asks for votes in a term has no entry of that term yet, and the log of this member now ends with one of term L.
 * A leader of a term above L would have been elected by that majority, which was still in term L afterwards: there is
   none, and what this node believes after it has come to term L is not older than what it knew before.
 
@@ -47,15 +48,13 @@ class Rebuilding:
         self._broadcast = broadcast
         self.active = active
         self._goal: _Goal | None = None
-        self._voted_at: int | None = None
         self._finishing = False
         self._asked_s = -1e9
         self._number = core.options.run >> 1
 
     def tick(self) -> None:
         """Ask for the goal, or see whether it is reached."""
-        if not self.active or self._voted_at is not None:
-            self._finish_when_durable()
+        if not self.active or self._finishing:
             return
         core, goal = self._core, self._goal
         if goal is not None and goal.term != core.engine.term:
@@ -63,10 +62,10 @@ class Rebuilding:
             goal = self._goal = None
         if goal is None:
             self._ask()
-        elif core.engine.applied_index >= goal.index:
-            # NO VOTE IN THIS TERM: it may have given one before. From here on its log vouches for that.
-            core.engine.settle_vote()
-            self._voted_at = core.journal.written_sequence
+        elif min(core.engine.applied_index, core.journal.durable_index) >= goal.index:
+            # BOTH: a snapshot is applied before its place in the log, and the term before it, are on the disk.
+            self._finishing = True
+            core.owner.rebuilt(self._rebuilt)
 
     def _ask(self) -> None:
         core, leader = self._core, self._core.engine.leader_id
@@ -80,14 +79,6 @@ class Rebuilding:
         engine = self._core.engine
         if peer_id == engine.leader_id and (message["n"], message["term"]) == (self._number, engine.term):
             self._goal = _Goal(message["term"], message["index"])
-
-    def _finish_when_durable(self) -> None:
-        core = self._core
-        if not self.active or self._finishing or self._voted_at is None:
-            return
-        if core.journal.durable_sequence >= self._voted_at:
-            self._finishing = True
-            core.owner.rebuilt(self._rebuilt)
 
     def _rebuilt(self) -> None:
         """It is on disk that this node is whole."""

@@ -171,6 +171,7 @@ class Metrics:
     proposals_failed: int = 0
     late_ticks: int = 0
     state_checks: int = 0
+    state_compared: bool = False
     disk_free_bytes: int | None = None
     on_fsync: Callable[[float], None] | None = None
     on_commit: Callable[[float], None] | None = None

@@ -58,7 +58,7 @@ class NodeMetrics(Collector):
         self._registry.register(self)
 
     def render(self, view: View) -> bytes:
-        """The text that Prometheus reads; counts of the state are those of `view`."""
+        """The text that Prometheus reads; counts of the state are those of `view`, if that is the others' too."""
         self._view = view
         try:
             return generate_latest(self._registry)
@@ -71,7 +71,7 @@ class NodeMetrics(Collector):
         yield from self._raft()
         yield from self._disk()
         yield from self._api()
-        if self._view is not None:
+        if self._view is not None and not self._replica.out_of_service:
             yield from self._state(self._view)
 
     def _raft(self) -> Iterator[Metric]:
@@ -121,6 +121,8 @@ class NodeMetrics(Collector):
         ):
             yield _gauge(f"hive_{name}", what, [((), int(name in alarms))])
         yield _counter("hive_state_checks", "Pieces of the state that were compared.", [((), metrics.state_checks)])
+        compared = int(metrics.state_compared)
+        yield _gauge("hive_state_compared", "1 once all of it was compared since the start.", [((), compared)])
         if metrics.disk_free_bytes is not None:
             yield _gauge("hive_disk_free_bytes", "Free space where the data is.", [((), metrics.disk_free_bytes)])
 

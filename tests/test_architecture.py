@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,3 +213,13 @@ def test_an_impurity_is_noticed(source: str) -> None:
     assert impurities(source)
     good = "import struct\nx = 7 // 2\nfor y in sorted({1, 2}): pass\nz = sorted(n + 1 for n in {1, 2})"
     assert not impurities(good)
+
+
+@pytest.mark.parametrize(("project", "folders"), [(".", set(FOLDERS) - {"hive_client"}), ("clients", {"hive_client"})])
+def test_every_package_is_in_the_distribution(project: str, folders: set[str]) -> None:
+    here = ROOT / project
+    listed = tomllib.loads((here / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(path.parent.relative_to(here).parts) for name in folders for path in (here / name).rglob("__init__.py")
+    }
+    assert sorted(listed) == sorted(found)

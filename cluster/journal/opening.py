@@ -69,13 +69,15 @@ def _prepare_new(disk: Disk) -> Recovered:
 
 
 def _repair(disk: Disk, recovered: Recovered) -> None:
-    """Cut and delete what recovery found, and fsync what stays."""
+    """Cut and delete what recovery found, write its end again, and fsync what stays."""
     if recovered.cut is not None:
         number, length = recovered.cut
         disk.truncate(segment_name(number), length)
     for number in recovered.delete:
         disk.delete(segment_name(number))
         recovered.present.discard(number)
-    if recovered.segments:
-        disk.sync(segment_name(recovered.segments[-1].number))
+    if recovered.last is not None:
+        last = recovered.last
+        disk.write(segment_name(last.segment), last.offset, last.data)
+        disk.sync(segment_name(last.segment))
     disk.sync_directory()

@@ -5,6 +5,11 @@ damage to what was once durable. A group is only started when everything before 
 group that stands anywhere BEHIND the bad bytes proves that they were durable. Then the node must not start,
 for it would forget what it has acknowledged. With no such proof the bad bytes are cut off.
 
+What stands in the last group that is intact may be nowhere but in the memory of the operating system: an fsync that
+failed in an earlier life of the node leaves pages that read as written, count as clean, and are gone with the power. So
+the last group is WRITTEN AGAIN before it counts. Nothing else needs that: all before a group was durable when it began,
+and after a failed fsync no group begins.
+
 Nothing on the disk is changed before the whole journal has been read and found good.
 """
 
@@ -29,13 +34,22 @@ from cluster.journal.segments import Segment, is_zero, segment_name, segment_num
 from cluster.ports import Disk
 
 
+@dataclass(frozen=True, slots=True)
+class LastGroup:
+    """Where the bytes stand that nothing behind them vouches for; with its segment's header if they begin it."""
+
+    segment: int
+    offset: int
+    data: bytes
+
+
 @dataclass(slots=True)
 class Recovered:
     """A journal as read, and what is to be done on the disk before it is used.
 
-    cut: (segment number, length) of a torn end. delete: numbers of files to remove: torn or half-made spares,
-    and segments before the log's start. end: stream offset of the end. sealed: the last segment has no
-    reserved blocks.
+    last: to be written again. cut: (segment number, length) of a torn end. delete: numbers of files to remove:
+    torn or half-made spares, and segments before the log's start. end: stream offset of the end. sealed: the last
+    segment has no reserved blocks.
     """
 
     replay: Replay
@@ -43,6 +57,7 @@ class Recovered:
     end: int
     present: set[int]
     delete: list[int] = field(default_factory=list)
+    last: LastGroup | None = None
     cut: tuple[int, int] | None = None
     sealed: bool = False
 
@@ -154,13 +169,16 @@ class _Recovery:
 
     def _read_groups(self, segment: Segment, data: bytes, result: Recovered) -> int:
         """Apply the intact groups from the start of a segment; returns the position where they end."""
-        position = SEGMENT_HEADER_BYTES
+        position, start = SEGMENT_HEADER_BYTES, 0
         where = segment_name(segment.number)
         while (group := parse_group(data, position, len(data), self._salt)) is not None:
             places, end = group
             result.replay.group(data, places, segment.base, where)
+            start = 0 if position == SEGMENT_HEADER_BYTES else position
             position = end
             result.end = segment.base + end
+        if position > SEGMENT_HEADER_BYTES:
+            result.last = LastGroup(segment.number, start, data[start:position])
         return position
 
     def _refuse_if_durable(self, data: bytes, position: int, start_of_bad: int, name: str) -> None:

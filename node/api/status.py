@@ -61,7 +61,8 @@ class ClusterLive(msgspec.Struct):
 
 
 class ClusterStatus(msgspec.Struct):
-    """`GET /api/status/cluster`."""
+    """`GET /api/status/cluster`. `counts`, `idempotency` and `changes` are null on a node whose state is not the
+    others': it is not read any more."""
 
     cluster_id: str
     node_id: str
@@ -76,9 +77,9 @@ class ClusterStatus(msgspec.Struct):
     version: str
     cluster_version: str
     members: list[MemberView]
-    counts: dict[str, dict[str, int]]
-    idempotency: IdempotencyView
-    changes: FeedView
+    counts: dict[str, dict[str, int]] | None
+    idempotency: IdempotencyView | None
+    changes: FeedView | None
     alarms: list[str]
     durable_index: int
     last_index: int
@@ -150,7 +151,7 @@ async def cluster_status(request: Request[GetStatus, Any]) -> Reply:
     replica, version = request.api.replica, request.api.version
     status = replica.status()
     with request.view() as view:
-        meta = machine.read_meta(view)
+        meta = None if replica.out_of_service else machine.read_meta(view)
         shown = ClusterStatus(
             cluster_id=status.cluster_id,
             node_id=status.node_id,
@@ -165,10 +166,10 @@ async def cluster_status(request: Request[GetStatus, Any]) -> Reply:
             version=version,
             cluster_version=status.cluster_version or version,
             members=members_of(status, version),
-            counts=counts_of(view),
-            idempotency=idempotency_of(view),
-            changes=FeedView(meta.compacted_revision + 1),
-            alarms=[*status.alarms, *_defects(meta.internal_errors)],
+            counts=None if meta is None else counts_of(view),
+            idempotency=None if meta is None else idempotency_of(view),
+            changes=None if meta is None else FeedView(meta.compacted_revision + 1),
+            alarms=[*status.alarms, *_defects(0 if meta is None else meta.internal_errors)],
             durable_index=status.durable_index,
             last_index=status.last_index,
             first_index=status.log_first_index,

@@ -218,6 +218,10 @@ class Connection(asyncio.Protocol):
                     self._resume()
         except ConnectionError:
             self.abort()
+        except BaseException:
+            # A client that waits for a reply which nobody makes any more would wait for ever.
+            self.abort()
+            raise
         finally:
             self.task = None
 

@@ -235,3 +235,38 @@ def test_corruption_lasts() -> None:
     disk.corrupt("a", 4)
     disk.crash(Random(1))
     assert disk.read("a", 0, 10) == b"\0\0\0\0\xff\0\0\0\0\0"
+
+
+def after_a_failed_sync() -> MemoryDisk:
+    """Something that was durable, something whose sync failed, and something that was written after that."""
+    disk = MemoryDisk()
+    disk.create("a")
+    disk.write("a", 0, b"durable")
+    disk.sync("a")
+    disk.sync_directory()
+    disk.write("a", 7, b"x" * 3 * SECTOR_BYTES)
+    disk.faults.sync_error = True
+    with pytest.raises(OSError, match=r"Errno"):
+        disk.sync("a")
+    disk.faults.sync_error = False
+    return disk
+
+
+def test_what_a_failed_sync_forgot_reads_as_written_and_a_later_sync_does_not_save_it() -> None:
+    disk = after_a_failed_sync()
+    assert disk.read("a", 0, 9999) == b"durable" + b"x" * 3 * SECTOR_BYTES
+    disk.write("a", 7 + 3 * SECTOR_BYTES, b"later")
+    disk.sync("a")
+    disk.crash(Random(1))
+    content = disk.read("a", 0, 9999)
+    assert content[:7] == b"durable"
+    assert content[-5:] == b"later"
+    assert content[7:-5] != b"x" * 3 * SECTOR_BYTES
+
+
+def test_what_is_written_again_after_a_failed_sync_is_saved_by_the_next() -> None:
+    disk = after_a_failed_sync()
+    disk.write("a", 7, b"x" * 3 * SECTOR_BYTES)
+    disk.sync("a")
+    disk.crash(Random(1))
+    assert disk.read("a", 0, 9999) == b"durable" + b"x" * 3 * SECTOR_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from cluster.fatal import way_out
 from cluster.identity import StartError
 from cluster.lmdb_state import LmdbState
 from cluster.memory_state import MemoryState
-from cluster.snapshots import Manifest, encode_manifest, image_digest
+from cluster.snapshots import Manifest, decode_manifest, encode_manifest, image_digest
 from cluster.state import Position, State, next_chain
 from statemachine.machine import StateUnusableError
 
@@ -220,3 +221,31 @@ def test_it_is_closed_while_a_snapshot_is_being_taken(tmp_path: Path) -> None:
     again = LmdbState(tmp_path, _MAP_BYTES, state.generation)
     assert (again.position.index, again.manifest()) == (2, None)
     again.close()
+
+
+def _fails(*_arguments: object) -> None:
+    raise OSError(errno.EIO, "the device has failed")
+
+
+@pytest.mark.parametrize("place", ["cluster.lmdb_state.sync_file", "cluster.lmdb_state.Pace.wrote"])
+def test_nothing_is_kept_of_an_image_whose_sync_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """It would be whole to look at, and a later sync would say so, until the power goes."""
+    giver, taker = LmdbState(tmp_path / "a", _MAP_BYTES, None), LmdbState(tmp_path / "b", _MAP_BYTES, None)
+    _apply(giver, 2, (b"ta", b"1"))
+    manifest = _snapshot(giver)
+    image, digest = giver.read_image(0, _MAP_BYTES), decode_manifest(manifest).image_digest
+    receiving = taker.receive(manifest)
+    receiving.append(image[:100])
+    with monkeypatch.context() as patch:
+        patch.setattr(place, _fails)
+        with pytest.raises(OSError, match="the device has failed"):
+            receiving.append(image[100:])
+            receiving.finish(manifest, digest)
+    again = taker.receive(manifest)
+    assert (receiving.offset(), again.offset()) == (0, 0)
+    again.append(image)
+    assert again.finish(manifest, digest)
+    giver.close()
+    taker.close()

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from cluster.ports import Executor
 from tests.cluster.listening import listen
 from tests.sim.member import Member
 from tests.sim.script import Script, script
+
+
+class Held:
+    """An executor that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self._jobs: list[tuple[Sequence[Callable[[], None]], Callable[[BaseException | None], None]]] = []
+
+    def submit(self, steps: Sequence[Callable[[], None]], done: Callable[[BaseException | None], None]) -> None:
+        """Not yet."""
+        self._jobs.append((steps, done))
+
+    def pass_on(self, executor: Executor) -> None:
+        """Give all of it to another one."""
+        for steps, done in self._jobs:
+            executor.submit(steps, done)
 
 
 def _forgetful(play: Script) -> Member:
@@ -21,13 +40,25 @@ def test_it_votes_no_more_in_the_term_in_which_it_came_back() -> None:
         member = _forgetful(play)
         member.start()
         play.until(lambda: not member.kept.rebuilding)
-        leader, term = play.leader.node_id, member.core.engine.term
-        assert (member.core.journal.getCurrentTerm(), member.core.journal.getVotedForNodeId()) == (term, leader)
-        # That is on its disk before it is a voter again.
-        member.crash(power=True)
-        member.start()
-        assert member.core.journal.getVotedForNodeId() == leader
-        assert play.finish() == []
+        journal, other = member.core.journal, play.others(play.leader, member)[0]
+        term = journal.getCurrentTerm()
+        # Somebody who campaigned then, and has all that there was before.
+        begun = play.leader.core.engine.no_op_index
+        request = {
+            "type": "request_vote",
+            "term": term,
+            "last_log_index": begun - 1,
+            "last_log_term": journal.term_at(begun - 1) or 0,
+            "transfer": True,  # or it would refuse for its leader's sake
+        }
+        votes = listen(play, "response_vote")
+        member.receive(other.node_id, request)
+        play.wait(0.1)
+        assert (journal.getVotedForNodeId(), votes) == (None, [])
+        # A newer term is another matter.
+        member.receive(other.node_id, request | {"term": term + 1, "last_log_index": 1 << 40, "last_log_term": term})
+        play.wait(0.1)
+        assert [name for name, _, _ in votes] == [member.node_id]
 
 
 def test_its_goal_is_an_entry_that_is_newer_than_its_return() -> None:
@@ -38,6 +69,33 @@ def test_its_goal_is_an_entry_that_is_newer_than_its_return() -> None:
         member.start()
         play.until(lambda: not member.kept.rebuilding)
         assert goals[0][2]["index"] > before
+        assert play.finish() == []
+
+
+def test_it_does_not_come_back_before_its_log_is_on_its_disk() -> None:
+    """Its goal comes with a snapshot, which is applied before the log that begins behind it is written."""
+    with script() as play:
+        member, leader = _forgetful(play), play.leader
+        play.snapshot(leader)
+        goals = listen(play, "rebuild_goal")
+        member.start()
+        play.until(lambda: member.kept.snapshots.fetching is not None)
+        play.cut([leader], [member], both=False)
+        play.until(lambda: bool(goals))
+        play.write(leader)
+        play.snapshot(leader)
+        play.heal()
+        play.until(lambda: member.core.snapshots.ready is not None)
+        worker = member.core.journal._log.worker
+        executor, held = worker._executor, Held()
+        assert executor is not None
+        worker._executor = held
+        play.until(lambda: member.core.engine.applied_index >= goals[0][2]["index"])
+        play.wait(1.0)
+        assert member.kept.rebuilding
+        worker._executor = executor
+        held.pass_on(executor)
+        play.until(lambda: not member.kept.rebuilding)
         assert play.finish() == []
 
 

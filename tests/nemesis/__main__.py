@@ -10,9 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.nemesis.plan import KINDS, NOTICED_LATE
+import msgspec
+
+from tests.nemesis.plan import KINDS
 from tests.nemesis.run import Order, run
-from tests.nemesis.summary import summary
+from tests.nemesis.summary import figures, summary
 
 
 def main() -> int:
@@ -25,28 +27,36 @@ def main() -> int:
     parser.add_argument("--only", choices=KINDS, nargs="*", default=[], help="kinds of faults to do")
     parser.add_argument("--netns", action="store_true", help="each node in a network namespace of its own (as root)")
     parser.add_argument("--keep", action="store_true", help="keep history, logs and data also without a violation")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON; all else goes to stderr")
     options = parser.parse_args()
+    say = _say_aside if options.json else _say
     seed = options.seed or time.time_ns() // 1_000_000 % 1_000_000 + 1
     directory = Path(tempfile.mkdtemp(prefix="hive-nemesis-"))
-    without = set(options.without) | (set(KINDS) - set(options.only) if options.only else NOTICED_LATE)
+    without = set(options.without) | (set(KINDS) - set(options.only) if options.only else set())
     order = Order(seed, options.minutes * 60, options.nodes, directory, without, options.netns)
-    report = asyncio.run(run(order, _say))
-    _say(summary(report))
+    report = asyncio.run(run(order, say))
+    say(summary(report))
     if without and not options.only:
-        _say(f"left out: {', '.join(sorted(without))}")
+        say(f"left out: {', '.join(sorted(without))}")
     if report.violations or options.keep:
         report.history.save(directory / "history")
         (directory / "history" / "summary.txt").write_text(summary(report) + "\n" + "\n".join(report.violations))
-        _say(f"history, logs and data are kept in {directory}")
+        say(f"history, logs and data are kept in {directory}")
     else:
         shutil.rmtree(directory, ignore_errors=True)
-    _say(f"the same plan again: make nemesis MINUTES={options.minutes:g} SEED={seed} NODES={options.nodes}")
+    say(f"the same plan again: make nemesis MINUTES={options.minutes:g} SEED={seed} NODES={options.nodes}")
+    if options.json:
+        _say(msgspec.json.encode(figures(report)).decode())
     return 1 if report.violations else 0
 
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _say_aside(text: str) -> None:
+    sys.stderr.write(text + "\n")
 
 
 if __name__ == "__main__":

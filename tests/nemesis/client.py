@@ -12,15 +12,19 @@ from typing import Any
 import aiohttp
 from hive_client import uuid7
 
-from tests.nemesis.history import FAILED, OK, REFUSED, UNKNOWN, History, Op, Seen
+from tests.nemesis.history import FAILED, OK, REFUSED, UNKNOWN, History, Misspoken, Op, Seen
 from tests.nemesis.pauses import pause
 
 ATTEMPT_TIMEOUT_S = 2.5
 RETRY_FOR_S = 8.0
 RETRY_PAUSE_S = 0.1
 MOVE_ON_P = 0.03
+KEY_KEPT_MS = 60_000
+"""How long an Idempotency-Key is remembered: much longer than it is repeated, and not for the rest of the run."""
 STRONG = {"consistency": "linearizable"}
 MADE = "made"
+NEVER = ("internal", "invalid_request", "idempotency_key_reused", "method_not_allowed")
+"""Codes that no request of this workload deserves."""
 
 Document = dict[str, Any]
 
@@ -48,13 +52,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What all clients of a run share."""
+    """What all clients of a run share. `endpoints` changes as nodes come and go; clients rest `slowness` times as long
+    as they say."""
 
     history: History
     http: aiohttp.ClientSession
     endpoints: Mapping[str, str]
     stopping: asyncio.Event
     seed: int
+    slowness: float = 1.0
 
 
 def _nothing(_: Document) -> Document:
@@ -81,7 +87,11 @@ class Client:
         return f"{self.name}.{self._count}"
 
     async def rest(self, seconds: float) -> None:
-        """Wait about that long."""
+        """Wait about that long, between two operations."""
+        await self.dawdle(seconds * self.stage.slowness)
+
+    async def dawdle(self, seconds: float) -> None:
+        """Wait about that long, in the middle of something."""
         await pause(seconds * self.rng.uniform(0.5, 1.5), self.stage.stopping)
 
     async def perform(
@@ -92,12 +102,12 @@ class Client:
         history = self.stage.history
         if self.rng.random() < MOVE_ON_P:
             self._move_on()
-        invoke_s, node = history.now_s(), self.node
-        answer, unclear = await self._insist(ask)
+        invoke_s, nodes = history.now_s(), list[str]()
+        answer, unclear = await self._insist(ask, nodes)
         op = Op(
             client=self.name, kind=kind, key=key, args=args, invoke_s=invoke_s, return_s=history.now_s(),
             outcome=UNKNOWN if answer.outcome == FAILED and unclear else answer.outcome,
-            node=node if node == self.node else f"{node}..{self.node}", code=answer.code,
+            nodes=nodes, code=answer.code,
         )  # fmt: skip
         if op.outcome in (OK, REFUSED):
             op.value = shown(answer.document)
@@ -106,12 +116,13 @@ class Client:
         history.add(op, is_write=ask.method != "GET" and op.value.get("grants") != [])
         return op
 
-    async def _insist(self, ask: Ask) -> tuple[Answer, bool]:
-        """The last answer, and whether an attempt before it may have taken effect."""
+    async def _insist(self, ask: Ask, nodes: list[str]) -> tuple[Answer, bool]:
+        """The last answer, and whether an attempt before it may have taken effect. `nodes`: who was asked, is added."""
         key = uuid7() if ask.keyed else None
         give_up_s = self.stage.history.now_s() + RETRY_FOR_S
         unclear = False
         while True:
+            nodes.append(self.node)
             answer = await self.attempt(ask, key)
             if answer.outcome in (OK, REFUSED):
                 return answer, unclear
@@ -124,9 +135,16 @@ class Client:
     def _move_on(self) -> None:
         self.node = self.rng.choice(list(self.stage.endpoints))
 
+    def go_elsewhere(self) -> str:
+        """Take some node, whichever is there now; where it is."""
+        self._move_on()
+        return self.stage.endpoints[self.node]
+
     async def attempt(self, ask: Ask, key: str | None) -> Answer:
         """One request to the present node."""
         history, node = self.stage.history, self.node
+        if node not in self.stage.endpoints:
+            return Answer(FAILED, "no such node any more")
         strong = ask.query.get("consistency") == "linearizable"
         invoke_s = history.now_s()
         try:
@@ -135,7 +153,7 @@ class Client:
                 self.stage.endpoints[node] + ask.path,
                 json=ask.body,
                 params=dict(ask.query),
-                headers={"Idempotency-Key": key} if key else {},
+                headers={"Idempotency-Key": key, "Idempotency-Ttl-Ms": str(KEY_KEPT_MS)} if key else {},
                 timeout=aiohttp.ClientTimeout(total=ATTEMPT_TIMEOUT_S),
             ) as reply:
                 document: Document = json.loads(await reply.read())
@@ -147,20 +165,21 @@ class Client:
         revision = int(headers.get("Hive-Revision", "0"))
         good = status < 300
         if good and strong and headers.get("Hive-Consistency") != "linearizable":
-            history.defects.append(f"{ask.method} {ask.path}: asked linearizable, got {dict(headers)}")
+            self._misspoken(node, invoke_s, f"{ask.method} {ask.path}: asked linearizable, got {dict(headers)}")
         if headers.get("Hive-Node") != node:
-            history.defects.append(f"asked {node}, answered {headers.get('Hive-Node')}")
+            self._misspoken(node, invoke_s, f"asked {node}, answered {headers.get('Hive-Node')}")
         seen = Seen(node, headers.get("Hive-Run", ""), revision, invoke_s, history.now_s(), good and strong)
         seen.replayed = "Idempotency-Replayed" in headers
-        seen.ask = f"{ask.method} {ask.path} {status}"
+        seen.ask, seen.status = f"{ask.method} {ask.path} {status}", status
         history.seen.append(seen)
-        return self._judged(ask, status, document, revision)
-
-    def _judged(self, ask: Ask, status: int, document: Document, revision: int) -> Answer:
-        if status < 300:
+        if good:
             return Answer(OK, "", document, revision)
         code = str(document.get("code"))
-        if code in ("internal", "invalid_request", "idempotency_key_reused", "method_not_allowed"):
-            self.stage.history.defects.append(f"{ask.method} {ask.path} {ask.body}: {status} {document}")
+        if code in NEVER:
+            self._misspoken(node, invoke_s, f"{ask.method} {ask.path} {ask.body}: {status} {document}")
         outcome = {"safe": FAILED, "same_key": UNKNOWN}.get(str(document.get("retry")), REFUSED)
         return Answer(outcome, code, document, revision)
+
+    def _misspoken(self, node: str, begin_s: float, text: str) -> None:
+        history = self.stage.history
+        history.misspoken.append(Misspoken(node, f"{node}: {text}", begin_s, history.now_s()))

@@ -1,31 +1,33 @@
-"""What the cluster holds when everything is quiet again, asked of every node past the proxies."""
+"""What the cluster holds when everything is quiet again, asked of every node past the proxies.
+
+Nothing changes by itself any more once no agent is there and no task is held: leases end, and silent agents are
+declared offline, only where there are some. The load takes its agents away at its end.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import quote
 
+from tests.nemesis.contents import SilentError, contents, feed, items
 from tests.nemesis.fleet import Fleet
 from tests.nemesis.history import History
-from tests.nemesis.load_watch import messages_of
 from tests.nemesis.load_work import GROUP, RESULTS
-from tests.nemesis.promises import Ending, Feed
+from tests.nemesis.promises import Ending
 
+QUIET_WITHIN_S = 30.0
 LEVEL_WITHIN_S = 30.0
-TRIES_MAX = 25
-"""Agents that fell silent are still declared offline, and leases end, a minute after the load has."""
+TRIES_MAX = 5
+"""A new leader writes an entry of its own; what an ended session leaves behind is done in the background."""
 STRONG = "&consistency=linearizable"
-
-
-class _SilentError(Exception):
-    """A node does not answer."""
+HELD = ("assigned", "running")
 
 
 async def look_at_the_end(fleet: Fleet, history: History) -> Ending | None:
-    """Wait until all nodes have applied the same, then read everything. None if that cannot be, which is a defect."""
+    """Wait until nothing is left that changes by itself and all nodes have applied the same, then read everything. None
+    if that cannot be, which is a defect."""
+    if moving := await _moving(fleet):
+        history.defects.append(f"at the end {moving}")
+        return None
     for _ in range(TRIES_MAX):
         before = await _level(fleet)
         if before is None:
@@ -33,7 +35,7 @@ async def look_at_the_end(fleet: Fleet, history: History) -> Ending | None:
             return None
         try:
             ending = await _read(fleet)
-        except _SilentError as error:
+        except SilentError as error:
             history.defects.append(f"at the end {error}")
             return None
         ending.digests = before
@@ -41,6 +43,36 @@ async def look_at_the_end(fleet: Fleet, history: History) -> Ending | None:
             return ending
     history.defects.append("the nodes went on changing when nobody asked them to")
     return None
+
+
+async def _moving(fleet: Fleet) -> str:
+    """What may still change things by itself after `QUIET_WITHIN_S`, or is wrong; empty when all is quiet."""
+    left: list[str] = []
+
+    async def look() -> bool:
+        left.clear()
+        for node_id in fleet.node_ids:
+            status = await fleet.status(node_id)
+            left.extend([f"{node_id} does not answer"] if status is None else unquiet(status))
+        return not left
+
+    await fleet.until(look, QUIET_WITHIN_S)
+    return "; ".join(left)
+
+
+def unquiet(status: dict[str, Any]) -> list[str]:
+    """What of one node's status is not as it is when all is quiet."""
+    counts, node_id = status["counts"], status["node_id"]
+    held = sum(counts["tasks"][name] for name in HELD)
+    agents = sum(counts["agents"].values())
+    learners = [member["node_id"] for member in status["members"] if not member["voter"]]
+    found = {
+        f"{held} tasks are held": held,
+        f"{agents} agents are there": agents,
+        f"{learners} do not vote": learners,
+        f"it raises {status['alarms']}": status["alarms"],
+    }
+    return [f"{node_id}: {text}" for text, there in found.items() if there]
 
 
 async def _level(fleet: Fleet) -> dict[str, str] | None:
@@ -61,8 +93,8 @@ async def _level(fleet: Fleet) -> dict[str, str] | None:
 
 async def _read(fleet: Fleet) -> Ending:
     first = fleet.node_ids[0]
-    tasks = [item async for item in _items(fleet, first, f"/api/tasks?group_id={GROUP}{STRONG}")]
-    results = [item async for item in _items(fleet, first, f"/api/sessions/{RESULTS}/events?order=asc{STRONG}")]
+    tasks = [item async for item in items(fleet, first, f"/api/tasks?group_id={GROUP}{STRONG}")]
+    results = [item async for item in items(fleet, first, f"/api/sessions/{RESULTS}/events?order=asc{STRONG}")]
     ending = Ending(
         tasks=[
             (
@@ -74,59 +106,7 @@ async def _read(fleet: Fleet) -> Ending:
         results=[(one["data"]["task_id"], one["data"]["attempt"], one["data"]["token"]) for one in results],
     )  # fmt: skip
     for node_id in fleet.node_ids:
-        ending.feeds[node_id] = await _feed(fleet, node_id)
-        ending.contents[node_id] = await _contents(fleet, node_id)
+        ending.feeds[node_id] = await feed(fleet, node_id)
+        shown = await contents(fleet, node_id)
+        ending.contents[node_id] = {name: " ".join(one.digests) for name, one in shown.items()}
     return ending
-
-
-async def _contents(fleet: Fleet, node_id: str) -> dict[str, str]:
-    """A digest of each task and session this node shows, and of what is in the sessions."""
-    found = {}
-    async for task in _items(fleet, node_id, "/api/tasks?"):
-        found[f"task {task['task_id']}"] = _digest(task)
-    sessions = [session async for session in _items(fleet, node_id, "/api/sessions?")]
-    for session in sessions:
-        name = session["session_id"]
-        found[f"session {name}"] = _digest(session)
-        if session["last_seq"]:
-            events = [event async for event in _items(fleet, node_id, f"/api/sessions/{name}/events?order=asc")]
-            found[f"events of {name}"] = _digest(events)
-    return found
-
-
-def _digest(document: Any) -> str:
-    return hashlib.blake2b(json.dumps(document, sort_keys=True).encode(), digest_size=12).hexdigest()
-
-
-async def _feed(fleet: Fleet, node_id: str) -> Feed:
-    feed: Feed = {}
-    next_revision, end = 1, 0
-    while end != next_revision:
-        end = next_revision
-        page = await _get(fleet, node_id, f"/api/changes?data=none&limit=1000&from_revision={next_revision}")
-        feed.update(messages_of(page["items"]))
-        next_revision = page["next_revision"]
-    return feed
-
-
-async def _items(fleet: Fleet, node_id: str, target: str) -> AsyncIterator[dict[str, Any]]:
-    cursor = ""
-    while True:
-        page = await _get(fleet, node_id, f"{target}&limit=1000{cursor}")
-        for item in page["items"]:
-            yield item
-        if page["next_cursor"] is None:
-            return
-        cursor = f"&cursor={quote(page['next_cursor'])}"
-
-
-async def _get(fleet: Fleet, node_id: str, target: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
-
-    async def look() -> bool:
-        found.extend(page for page in [await fleet.get(node_id, target)] if page is not None)
-        return bool(found)
-
-    if not await fleet.until(look, LEVEL_WITHIN_S):
-        raise _SilentError(f"{node_id} does not answer {target}")
-    return found[0]

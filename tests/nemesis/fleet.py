@@ -6,20 +6,21 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
-from node.config import BY_NAME
 from ops.addresses import HOST
 from ops.local_cluster import make_secret
-from ops.node import node_command
 from ops.process import ChildProcess, describe_exit
 from tests.nemesis.namespaces import Host, Namespaces
 from tests.nemesis.pauses import pause
+from tests.nemesis.places import Member, Place
 from tests.nemesis.proxy import Proxy, client_opening, peer_opening
 from tests.nemesis.ways import Ways
 from tests.process.ports import node_ports
@@ -27,73 +28,31 @@ from tests.process.ports import node_ports
 ASK_AGAIN_S = 0.05
 READY_WITHIN_S = 60.0
 
-SMALL: dict[str, int] = {
-    "segment_bytes": 2 << 20,
-    "snapshot_log_bytes": 2 << 20,
-    "log_keep_bytes": 1 << 20,
-    "state_map_bytes": 1 << 30,
-    "min_free_bytes": 8 << 20,
-}
-"""So that snapshots, compaction and catching up by snapshot are everyday things. Names that a node knows are given."""
-
-
-@dataclass(slots=True)
-class Member:
-    """One node: where its processes and data are. `may_end`: a fault is on that ends it rightly.
-    `served_since_start` is noted where a fault needs to know it."""
-
-    node_id: str
-    process: ChildProcess
-    data_dir: Path
-    own_endpoint: str
-    endpoint: str
-    may_end: bool = False
-    paused: bool = False
-    served_since_start: bool = False
-    ends: list[str] = field(default_factory=list)
-
 
 class Fleet:
-    """All nodes, and the ways between them. `ends` of a member are those nobody had asked for."""
+    """All nodes, and the ways between them. Nodes come and go; their ids are used once."""
 
     def __init__(
         self,
-        node_ids: Sequence[str],
         directory: Path,
         rng: random.Random,
-        disks: dict[str, Path],
+        disks: Sequence[Path] = (),
         namespaces: Namespaces | None = None,
     ) -> None:
-        """`disks`: for some nodes, a small file system of their own to keep their data on."""
+        """`disks`: small file systems for some nodes to keep their data on, one at a time on each."""
         self.directory = directory
-        self.disks = disks
+        self.disks: dict[str, Path] = {}
         self.namespaces = namespaces
-        self.ways = Ways(node_ids, rng)
-        ports = dict(zip(node_ids, zip(*[iter(node_ports(4 * len(node_ids)))] * 4, strict=True), strict=True))
-        self._here = HOST if namespaces is None else namespaces.address
-        members = ",".join(f"{node_id}={self._here}:{peer}" for node_id, (_, _, _, peer) in ports.items())
-        self._proxies: list[tuple[Proxy, int]] = []
+        self.ways = Ways((), rng)
         self.members: dict[str, Member] = {}
+        self.endpoints: dict[str, str] = {}
+        """Where clients ask each node: its proxy. This very table changes as nodes come and go."""
+        self.ends_before: list[str] = []
+        """Of nodes that are gone."""
+        self._disks_free = list(disks)
+        self._here = HOST if namespaces is None else namespaces.address
         self._secret = make_secret(directory)
-        for node_id, (own_http, own_peer, http, peer) in ports.items():
-            host = Host(HOST) if namespaces is None else namespaces.host(node_id)
-            self._proxies.append((Proxy(node_id, (host.address, own_http), self.ways, client_opening), http))
-            self._proxies.append((Proxy(node_id, (host.address, own_peer), self.ways, peer_opening), peer))
-            data_dir = disks.get(node_id, directory) / node_id
-            options = {
-                "node_id": node_id,
-                "data_dir": str(data_dir),
-                "http": f"{host.address}:{own_http}",
-                "advertise_http": f"{self._here}:{http}",
-                "peer": f"{host.address}:{own_peer}",
-                "members": members,
-                "cluster_secret_file": str(self._secret),
-            } | {name: str(size) for name, size in SMALL.items() if name in BY_NAME}
-            words = [word for name, value in options.items() for word in (BY_NAME[name].option, value)]
-            command = [*host.prefix, *node_command(words)]
-            process = ChildProcess(node_id, command, directory / f"{node_id}.log")
-            own, seen = f"http://{host.address}:{own_http}", f"http://{self._here}:{http}"
-            self.members[node_id] = Member(node_id, process, data_dir, own, seen)
+        self._numbers = count(1)
         self._http: aiohttp.ClientSession | None = None
         self._watchers: set[asyncio.Task[None]] = set()
         self.closing = asyncio.Event()
@@ -103,21 +62,18 @@ class Fleet:
         return list(self.members)
 
     @property
-    def endpoints(self) -> dict[str, str]:
-        """Where clients ask each node: its proxy."""
-        return {node_id: member.endpoint for node_id, member in self.members.items()}
-
-    @property
     def http(self) -> aiohttp.ClientSession:
         """For questions past the proxies."""
         assert self._http is not None, "not started"
         return self._http
 
-    async def start(self) -> None:
-        """Start everything and wait until every node is ready. Raises TimeoutError, RuntimeError."""
+    async def start(self, nodes: int) -> None:
+        """Found a cluster of so many and wait until every node is ready. Raises TimeoutError, RuntimeError."""
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0))
-        for proxy, port in self._proxies:
-            await proxy.listen(self._here, port)
+        places = [await self._take_place(f"n{next(self._numbers)}") for _ in range(nodes)]
+        founders = ",".join(f"{place.node_id}={place.peer}" for place in places)
+        for place in places:
+            self._settle(place, {"members": founders})
         await self.run(*self.node_ids)
         await self.ready(*self.node_ids)
 
@@ -127,10 +83,78 @@ class Fleet:
         await self.kill(*self.node_ids)
         for watcher in self._watchers:
             watcher.cancel()
-        for proxy, _ in self._proxies:
-            await proxy.close()
+        for member in self.members.values():
+            for proxy in member.place.proxies:
+                await proxy.close()
         if self._http is not None:
             await self._http.close()
+
+    @property
+    def ends(self) -> list[str]:
+        """All ends that nobody had asked for."""
+        return [*self.ends_before, *(line for member in self.members.values() for line in member.ends)]
+
+    # --- coming and going ---------------------------------------------------------------------------------------------
+
+    async def add(self) -> str:
+        """One more node, that will join the cluster as soon as it runs. Its id; clients know it at once."""
+        place = await self._take_place(f"n{next(self._numbers)}")
+        self._settle(place, {"join": ",".join(self.endpoints.values()), "advertise_peer": place.peer})
+        return place.node_id
+
+    def let_join(self, node_id: str) -> None:
+        """From its next start on this node asks the others to let it in, whatever it was told before."""
+        place, ends = self.members[node_id].place, self.members[node_id].ends
+        others = [endpoint for other, endpoint in self.endpoints.items() if other != node_id]
+        self._settle(place, {"join": ",".join(others), "advertise_peer": place.peer})
+        self.members[node_id].ends = ends
+
+    async def forget(self, node_id: str) -> None:
+        """A node that was removed and has ended: its data goes, its lines too, its log stays."""
+        await self.kill(node_id)
+        del self.endpoints[node_id]
+        member = self.members.pop(node_id)
+        self.ends_before += member.ends
+        for proxy in member.place.proxies:
+            await proxy.close()
+        self.ways.remove(node_id)
+        await asyncio.to_thread(shutil.rmtree, member.data_dir, ignore_errors=True)
+        if self.namespaces is not None:
+            await asyncio.to_thread(self.namespaces.drop, node_id)
+        if node_id in self.disks:
+            self._disks_free.append(self.disks.pop(node_id))
+
+    async def _take_place(self, node_id: str) -> Place:
+        spaces = self.namespaces
+        host = Host(HOST) if spaces is None else await asyncio.to_thread(spaces.add, node_id)
+        own_http, own_peer, http, peer = node_ports(4)
+        self.ways.add(node_id)
+        proxies = (
+            Proxy(node_id, (host.address, own_http), self.ways, client_opening),
+            Proxy(node_id, (host.address, own_peer), self.ways, peer_opening),
+        )
+        for proxy, port in zip(proxies, (http, peer), strict=True):
+            await proxy.listen(self._here, port)
+        # The first node of all stays on the disk that everybody uses.
+        if node_id != "n1" and self._disks_free:
+            self.disks[node_id] = self._disks_free.pop(0)
+        return Place(
+            node_id=node_id,
+            host=host,
+            proxies=proxies,
+            own_http=f"{host.address}:{own_http}",
+            own_peer=f"{host.address}:{own_peer}",
+            http=f"{self._here}:{http}",
+            peer=f"{self._here}:{peer}",
+            data_dir=self.disks.get(node_id, self.directory) / node_id,
+        )
+
+    def _settle(self, place: Place, told: dict[str, str]) -> None:
+        """A process for a node at its place, not started. `told`: how it comes to its cluster."""
+        command = place.command(told | {"cluster_secret_file": str(self._secret)})
+        process = ChildProcess(place.node_id, command, self.directory / f"{place.node_id}.log")
+        self.members[place.node_id] = Member(place.node_id, place, process)
+        self.endpoints[place.node_id] = f"http://{place.http}"
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
@@ -139,7 +163,7 @@ class Fleet:
         for node_id in node_ids:
             member = self.members[node_id]
             if not member.process.running:
-                member.may_end, member.paused, member.served_since_start = False, False, False
+                member.may_end, member.paused = False, False
                 await member.process.start()
                 watcher = asyncio.create_task(self._watch(member))
                 self._watchers.add(watcher)
@@ -180,18 +204,27 @@ class Fleet:
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
-    async def status(self, node_id: str) -> dict[str, object] | None:
+    async def status(self, node_id: str) -> dict[str, Any] | None:
         """What the node says of itself; None if it says nothing."""
         return await self.get(node_id, "/api/status/cluster")
 
-    async def get(self, node_id: str, target: str) -> dict[str, object] | None:
+    async def get(self, node_id: str, target: str) -> dict[str, Any] | None:
         """A 200 reply of a node, asked past its proxy; None for anything else."""
         try:
             async with self.http.get(self.members[node_id].own_endpoint + target) as reply:
-                document: dict[str, object] = await reply.json(content_type=None)
+                document: dict[str, Any] = await reply.json(content_type=None)
                 return document if reply.status == 200 else None
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
+
+    async def metric(self, node_id: str, name: str) -> float:
+        """A gauge of a node without labels; 0 if it does not tell."""
+        try:
+            async with self.http.get(self.members[node_id].own_endpoint + "/metrics") as reply:
+                lines = (await reply.text()).splitlines()
+        except (aiohttp.ClientError, TimeoutError):
+            return 0.0
+        return next((float(line.split()[1]) for line in lines if line.split()[:1] == [name]), 0.0)
 
     async def leader(self) -> str | None:
         """Who leads in the highest term, of those that run and answer."""

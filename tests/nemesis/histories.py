@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.nemesis.history import OK, Op
 
-NO_NODE = "n1"
+NODE = "n1"
 
 
 class Script:
@@ -34,7 +34,7 @@ class Script:
         self.ops.append(
             Op(
                 client=client, kind=kind, key=self.key if key is None else key, args=args or {}, invoke_s=invoke_s,
-                return_s=invoke_s + lasts_s, outcome=outcome, node=NO_NODE, value=value or {}, revision=revision,
+                return_s=invoke_s + lasts_s, outcome=outcome, nodes=[NODE], value=value or {}, revision=revision,
             )
         )  # fmt: skip
         return self

@@ -20,7 +20,8 @@ class Op(msgspec.Struct, kw_only=True):
     """One operation of one client, all its attempts together.
 
     `value` is what the answer showed. `revision`: of a write its own, 0 if the answer did not show that one; of a read
-    the one it reflects. `return_s` is when the last attempt ended.
+    the one it reflects. `return_s` is when the last attempt ended. `nodes`: who was asked, the last one last. `over`:
+    of an unknown outcome, that it happened before it returned, if it happened.
     """
 
     client: str
@@ -30,10 +31,11 @@ class Op(msgspec.Struct, kw_only=True):
     invoke_s: float
     return_s: float
     outcome: str
-    node: str
+    nodes: list[str]
     code: str = ""
     value: dict[str, Any] = {}
     revision: int = 0
+    over: bool = False
 
 
 class Seen(msgspec.Struct):
@@ -48,16 +50,39 @@ class Seen(msgspec.Struct):
     strong: bool
     replayed: bool = False
     ask: str = ""
+    status: int = 0
 
 
 class Page(msgspec.Struct):
-    """What a follower of changes was given at once: (revision, ids of its changes), and where it goes on."""
+    """What a follower of changes was given at once: (revision, ids of its changes), and where it goes on. `begin_s`:
+    when it was asked for, or the stream was opened."""
 
     follower: str
     node: str
     from_revision: int
     next_revision: int
     messages: list[tuple[int, list[str]]]
+    begin_s: float = 0.0
+    end_s: float = 0.0
+
+
+class Misspoken(msgspec.Struct):
+    """A reply that no node should ever give."""
+
+    node: str
+    text: str
+    begin_s: float
+    end_s: float
+
+
+class Doubt(msgspec.Struct):
+    """A node ran on a state that a disk had damaged. `noticed_s`: when it was seen to have taken itself out of
+    service."""
+
+    node: str
+    begin_s: float
+    end_s: float
+    noticed_s: float | None = None
 
 
 class Fault(msgspec.Struct):
@@ -77,6 +102,8 @@ class History:
         self.seen: list[Seen] = []
         self.pages: list[Page] = []
         self.faults: list[Fault] = []
+        self.misspoken: list[Misspoken] = []
+        self.doubts: list[Doubt] = []
         self.defects: list[str] = []
         self.write_acknowledged_s: list[float] = []
         self._began_s = time.monotonic()
@@ -95,7 +122,8 @@ class History:
         """Write everything, one record a line."""
         directory.mkdir(parents=True, exist_ok=True)
         parts: dict[str, list[Any]] = {
-            "ops": self.ops, "seen": self.seen, "pages": self.pages, "faults": self.faults, "defects": self.defects
+            "ops": self.ops, "seen": self.seen, "pages": self.pages, "faults": self.faults, "defects": self.defects,
+            "misspoken": self.misspoken, "doubts": self.doubts,
         }  # fmt: skip
         for name, records in parts.items():
             (directory / f"{name}.jsonl").write_bytes(b"".join([msgspec.json.encode(one) + b"\n" for one in records]))

@@ -1,7 +1,8 @@
 """Whether a history of one key is linearizable: a search for an order of its calls that real time and a model allow.
 
 Wing and Gong's search, with states already seen under the same set of calls remembered (Lowe). A call whose outcome is
-unknown may take its place at any time after it began, or never.
+unknown may take its place at any time after it began, or never; of some it is known that, if at all, they did before
+they returned.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ STEPS_MAX = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[C]):
-    """One call and when it ran. `return_s` is None when its outcome is unknown."""
+    """One call and when it ran. `return_s` is None when its outcome is unknown: it needs no place. Nor does an
+    `optional` one, which takes its place before it returned or never."""
 
     what: C
     invoke_s: float
     return_s: float | None
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def check(
         if steps > steps_max:
             return Verdict(None)
         state = step(place.state, search.calls[number].what)
-        done = place.done | 1 << number
+        done = place.done | 1 << number | search.over[number]
         if state is None or (done, state) in seen:
             continue
         seen.add((done, state))
@@ -88,7 +91,15 @@ def check(
 class _Search(Generic[C]):
     def __init__(self, calls: Sequence[Call[C]]) -> None:
         self.calls = sorted(calls, key=lambda call: call.invoke_s)
-        self._answered = sum(1 << n for n, call in enumerate(self.calls) if call.return_s is not None)
+        self._answered = sum(
+            1 << n for n, call in enumerate(self.calls) if call.return_s is not None and not call.optional
+        )
+        bounded = [
+            (n, call.return_s) for n, call in enumerate(self.calls) if call.optional and call.return_s is not None
+        ]
+        self.over = [sum(1 << n for n, return_s in bounded if return_s < call.invoke_s) for call in self.calls]
+        """For each call, the optional ones that can have no place after it. They count as done, placed or not, so that
+        ways which differ only in them are one."""
 
     def is_whole(self, done: int) -> bool:
         """Whether every answered call has its place; the others need none."""
@@ -107,7 +118,8 @@ class _Search(Generic[C]):
             if done >> number & 1:
                 continue
             return_s = math.inf if call.return_s is None else call.return_s
-            bound_s = min(bound_s, return_s)
+            if not call.optional:
+                bound_s = min(bound_s, return_s)
             found.append((return_s, number))
         found.sort()
         return iter([number for _, number in found])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.nemesis.client import STRONG, Ask, Client, Document
-from tests.nemesis.history import OK, UNKNOWN
+from tests.nemesis.history import OK, REFUSED, UNKNOWN
 from tests.nemesis.keys import Keys
 
 REST_S = 0.04
@@ -13,6 +13,7 @@ LEASE_MS = 1_200
 SLOTS = 1_000
 QUEUE = "duels"
 SIGN_OF_LIFE_EVERY = 40
+LEAVE_TRIES_MAX = 3
 
 
 def create_duel(key: str) -> Ask:
@@ -39,6 +40,14 @@ async def register(client: Client, agent_id: str) -> int:
 async def sign_of_life(client: Client, agent_id: str, epoch: int) -> None:
     """A heartbeat. Without one for long, an agent is offline and may claim nothing."""
     await client.attempt(Ask("POST", f"/api/agents/{agent_id}/heartbeat", {"epoch": epoch}), None)
+
+
+async def leave(client: Client, agent_id: str) -> None:
+    """No such agent any more; what it holds is taken back at once, and nothing changes by itself later."""
+    for _ in range(LEAVE_TRIES_MAX):
+        op = await client.perform("leave", "", {}, Ask("DELETE", f"/api/agents/{agent_id}", keyed=True))
+        if op.outcome in (OK, REFUSED):
+            return
 
 
 def _grant(document: Document) -> Document:
@@ -93,6 +102,7 @@ class Duellist:
             else:
                 await self._complete(key, attempts)
             await client.rest(REST_S)
+        await leave(client, client.name)
 
     async def _read(self, key: str) -> None:
         op = await self.client.perform("read", key, {}, Ask("GET", f"/api/tasks/{key}", query=STRONG), _task)

@@ -29,14 +29,16 @@ async def follow_pages(client: Client) -> None:
     next_revision = 1
     while not client.stopping:
         query = FEED | {"from_revision": str(next_revision), "wait_ms": str(WAIT_MS), "limit": "500"}
+        begin_s = client.stage.history.now_s()
         answer = await client.attempt(Ask("GET", "/api/changes", query=query), None)
         if answer.outcome == OK:
             after = int(answer.document["next_revision"])
             page = Page(client.name, client.node, next_revision, after, messages_of(answer.document["items"]))
+            page.begin_s, page.end_s = begin_s, client.stage.history.now_s()
             client.stage.history.pages.append(page)
             next_revision = after
         if answer.outcome != OK or client.rng.random() < 1 / PAGES_BEFORE_MOVING:
-            client.node = client.rng.choice(list(client.stage.endpoints))
+            client.go_elsewhere()
             await client.rest(REST_S)
 
 
@@ -46,20 +48,21 @@ class Stream:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._last_id = 0
+        self._opened_s = 0.0
 
     async def run(self) -> None:
         """Follow until the run stops."""
         while not self.client.stopping:
-            self.client.node = self.client.rng.choice(list(self.client.stage.endpoints))
+            endpoint = self.client.go_elsewhere()
+            self._opened_s = self.client.stage.history.now_s()
             try:
-                await self._follow()
+                await self._follow(endpoint)
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 await self.client.rest(REST_S)
 
-    async def _follow(self) -> None:
-        stage = self.client.stage
-        async with stage.http.get(
-            stage.endpoints[self.client.node] + "/api/watch",
+    async def _follow(self, endpoint: str) -> None:
+        async with self.client.stage.http.get(
+            endpoint + "/api/watch",
             params=FEED,
             headers={"Last-Event-ID": str(self._last_id)},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=1.0, sock_read=SILENT_S),
@@ -79,8 +82,8 @@ class Stream:
             return
         document = json.loads(fields["data"])
         messages = messages_of([document]) if "changes" in document else []
-        identity = int(fields["id"])
-        self.client.stage.history.pages.append(
-            Page(self.client.name, self.client.node, self._last_id + 1, identity + 1, messages)
-        )
+        identity, history = int(fields["id"]), self.client.stage.history
+        page = Page(self.client.name, self.client.node, self._last_id + 1, identity + 1, messages)
+        page.begin_s, page.end_s = self._opened_s, history.now_s()
+        history.pages.append(page)
         self._last_id = identity

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.nemesis.client import MADE, Ask, Client, Document
 from tests.nemesis.history import OK, UNKNOWN
-from tests.nemesis.load_duels import SIGN_OF_LIFE_EVERY, register, sign_of_life
+from tests.nemesis.load_duels import SIGN_OF_LIFE_EVERY, leave, register, sign_of_life
 
 QUEUE = "work"
 GROUP = "work"
@@ -65,8 +65,9 @@ class WorkAgent:
             if count % SIGN_OF_LIFE_EVERY == 0:
                 await sign_of_life(client, client.name, self._epoch)
             for grant in await self._claim():
-                await client.rest(DAWDLE_S if client.rng.random() < DAWDLE_P else WORK_REST_S)
+                await client.dawdle(DAWDLE_S if client.rng.random() < DAWDLE_P else WORK_REST_S)
                 await self._complete(grant)
+        await leave(client, client.name)
 
     async def _claim(self) -> list[Grant]:
         body = {

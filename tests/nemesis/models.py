@@ -32,7 +32,7 @@ class Register:
 def register_step(state: Register | None, op: Op) -> Register | None:
     """Kinds: create; write {value}; cas {value, if_revision}; read -> {value}."""
     if state is None:
-        return Register(None, op.revision) if op.kind == "create" else None
+        return Register(None, op.revision, exact=op.outcome == OK) if op.kind == "create" else None
     if op.kind == "read":
         if op.value["value"] != state.value or not _may_have(state, op.value["revision"]):
             return None
@@ -160,7 +160,9 @@ def broken_keys(ops: Iterable[Op]) -> list[str]:
     for op in ops:
         # A read that was not answered showed nothing, and what failed did not happen.
         if op.key.partition("-")[0] in MODELS and op.outcome != FAILED and (op.outcome, op.kind) != (UNKNOWN, "read"):
-            by_key[op.key].append(Call(op, op.invoke_s, None if op.outcome == UNKNOWN else op.return_s))
+            unknown = op.outcome == UNKNOWN
+            return_s = None if unknown and not op.over else op.return_s
+            by_key[op.key].append(Call(op, op.invoke_s, return_s, optional=unknown))
     broken = []
     for key, calls in sorted(by_key.items()):
         verdict = check(calls, None, MODELS[key.partition("-")[0]])
@@ -181,6 +183,6 @@ def describe(op: Op) -> str:
     if "values" in op.value:
         shown["values"] = f"{len(op.value['values'])}, the last {op.value['values'][-2:]}"
     return (
-        f"{op.invoke_s:.3f}-{op.return_s:.3f} {op.client}@{op.node} {op.kind} {op.args} -> {op.outcome} {op.code} "
-        f"{shown} revision {op.revision}"
+        f"{op.invoke_s:.3f}-{op.return_s:.3f} {op.client}@{','.join(op.nodes)} {op.kind} {op.args} -> {op.outcome} "
+        f"{op.code} {shown} revision {op.revision}"
     )

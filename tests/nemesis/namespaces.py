@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 
 class NoNamespacesError(Exception):
@@ -26,12 +26,12 @@ class Host:
 
 
 class Namespaces:
-    """Made by `make`, taken away by `remove`. Names hold the process id: runs do not meet."""
+    """Made by `make`, taken away by `remove`; nodes come and go. Names hold the process id: runs do not meet."""
 
-    def __init__(self, node_ids: Iterable[str]) -> None:
+    def __init__(self) -> None:
         self._tag = f"{os.getpid() % 0xFFFFF:05x}"
         self._net = f"10.213.{os.getpid() % 250 + 1}"
-        self._node_ids = list(node_ids)
+        self._numbers: dict[str, int] = {}
         self.address = f"{self._net}.1"
         """Of this side: proxies listen on it."""
 
@@ -41,36 +41,38 @@ class Namespaces:
             _ip("link", "add", self._bridge, "type", "bridge")
             _ip("address", "add", f"{self.address}/24", "dev", self._bridge)
             _ip("link", "set", self._bridge, "up")
-            for node_id in self._node_ids:
-                self._join(node_id)
         except (OSError, subprocess.CalledProcessError) as error:
             self.remove()
             said = error.stderr.decode().strip() if isinstance(error, subprocess.CalledProcessError) else str(error)
             raise NoNamespacesError(f"network namespaces cannot be made here: {said}") from error
 
-    def _join(self, node_id: str) -> None:
+    def add(self, node_id: str) -> Host:
+        """A namespace for one more node, and where it is to run."""
+        self._numbers[node_id] = next(number for number in count(11) if number not in self._numbers.values())
         space, here = self._space(node_id), self._cable(node_id)
         _ip("netns", "add", space)
         _ip("link", "add", here, "type", "veth", "peer", "name", "eth0", "netns", space)
         _ip("link", "set", here, "master", self._bridge)
         _ip("link", "set", here, "up")
-        _ip("-n", space, "address", "add", f"{self.host(node_id).address}/24", "dev", "eth0")
+        _ip("-n", space, "address", "add", f"{self._host(node_id).address}/24", "dev", "eth0")
         _ip("-n", space, "link", "set", "eth0", "up")
         _ip("-n", space, "link", "set", "lo", "up")
+        return self._host(node_id)
+
+    def drop(self, node_id: str) -> None:
+        """Take one node's away; its address is free."""
+        _forget("netns", "del", self._space(node_id))
+        _forget("link", "del", self._cable(node_id))
+        del self._numbers[node_id]
 
     def remove(self) -> None:
         """Take everything away, as far as it is there."""
-        for command in [
-            *(["netns", "del", self._space(node_id)] for node_id in self._node_ids),
-            *(["link", "del", self._cable(node_id)] for node_id in self._node_ids),
-            ["link", "del", self._bridge],
-        ]:
-            subprocess.run(["ip", *command], check=False, capture_output=True)
+        for node_id in list(self._numbers):
+            self.drop(node_id)
+        _forget("link", "del", self._bridge)
 
-    def host(self, node_id: str) -> Host:
-        """Where this node is to run."""
-        number = self._node_ids.index(node_id)
-        return Host(f"{self._net}.{11 + number}", ("ip", "netns", "exec", self._space(node_id)))
+    def _host(self, node_id: str) -> Host:
+        return Host(f"{self._net}.{self._numbers[node_id]}", ("ip", "netns", "exec", self._space(node_id)))
 
     def unplug(self, node_id: str) -> None:
         """Take the cable out."""
@@ -93,3 +95,7 @@ class Namespaces:
 
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+def _forget(*words: str) -> None:
+    subprocess.run(["ip", *words], check=False, capture_output=True)

@@ -39,19 +39,21 @@ KINDS: tuple[str, ...] = (
     "unplugged",
     "hand leadership over",
     "take snapshots",
+    "replace follower",
+    "replace leader",
+    "replace dead member",
+    "join in trouble",
 )
 """Everything it can do."""
 
 BESIDE = frozenset({"slow lines", "late lines", "torn lines", "take snapshots"})
 """What may go on while another blow falls."""
 
-SINGLY = frozenset({"damaged log", "damaged snapshot", "damaged state", "disk full"})
-"""What takes away a member for as long as it needs: nothing else falls meanwhile."""
+MEMBERSHIP = frozenset({"replace follower", "replace leader", "replace dead member", "join in trouble"})
+"""After which the members are others, and as many."""
 
-
-NOTICED_LATE = frozenset({"damaged state"})
-"""Done only when asked for: pages of the state have no checksums. The nodes notice within seconds, when they compare
-their states; until then the damaged one may show what is wrong."""
+SINGLY = frozenset({"damaged log", "damaged snapshot", "damaged state", "disk full"}) | MEMBERSHIP
+"""What takes as long as it needs: nothing else falls meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

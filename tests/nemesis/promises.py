@@ -206,11 +206,7 @@ def watches_with_gaps(ops: Iterable[Op], pages: Iterable[Page], ending: Ending) 
                 f"{page.follower}@{page.node}: from {page.from_revision} to {page.next_revision} it was told "
                 f"{page.messages[:3]}..., there was {expected[:3]}..."
             )
-    broken += [
-        f"not in the feed: {describe(op)}"
-        for op in ops
-        if _is_numbered(op) and op.revision not in feed
-    ]
+    broken += [f"not in the feed: {describe(op)}" for op in ops if _is_numbered(op) and op.revision not in feed]
     return broken
 
 

@@ -141,9 +141,7 @@ class _Connection:
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 await sending
 
-    async def _send(
-        self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, way: Way
-    ) -> None:
+    async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter, way: Way) -> None:
         loop = asyncio.get_running_loop()
         begun = False
         while True:

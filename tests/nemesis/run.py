@@ -16,6 +16,7 @@ import aiohttp
 
 from tests.nemesis.blows import Blows
 from tests.nemesis.client import Ask, Client, Stage
+from tests.nemesis.doubts import judged, served_out_of_service
 from tests.nemesis.ending import look_at_the_end
 from tests.nemesis.fleet import Fleet
 from tests.nemesis.history import OK, History
@@ -30,10 +31,13 @@ from tests.nemesis.pauses import pause
 from tests.nemesis.plan import plan
 from tests.nemesis.promises import all_broken
 
-DISK_MIB_BASE, DISK_MIB_PER_MINUTE = 96, 24
-"""What a run of so many minutes leaves room for: the state grows all the time, and a full disk is to be a fault of the
-plan, not the end of the run."""
-DISKS_FOR = 2
+FULL_SPEED_S = 600.0
+"""Nothing that is judged at the end may be deleted, so what is kept grows with every write: clients of a longer run
+rest longer, and it makes no more data than one that is this long."""
+DISK_MIB = 256
+"""Holds several times what such a run makes: state, two snapshots, and another state while one is installed. A full
+disk is a fault of the plan, not the end of the run."""
+DISKS = 2
 """So many nodes have a small disk of their own, that can be filled. The others are on the disk that everybody uses."""
 WRITES_AGAIN_S = 20.0
 LAST_REST_S = 1.0
@@ -71,22 +75,25 @@ class Order:
 async def run(order: Order, tell: Callable[[str], None]) -> Report:
     """Run it. `tell` hears what the nemesis does, while it does it. Raises TimeoutError if the nodes do not start,
     NoNamespacesError."""
-    node_ids = [f"n{number}" for number in range(1, order.nodes + 1)]
-    with small_disks(order) as disks, namespaces(order, node_ids) as spaces:
-        fleet = Fleet(node_ids, order.directory, random.Random(f"ways/{order.seed}"), disks, spaces)
+    with small_disks(order) as disks, namespaces(order) as spaces:
+        fleet = Fleet(order.directory, random.Random(f"ways/{order.seed}"), disks, spaces)
         try:
-            await fleet.start()
+            await fleet.start(order.nodes)
             history = History()
             await _storm(order, fleet, history, tell)
             lasted_s = history.now_s()
             ending = await look_at_the_end(fleet, history)
         finally:
             await fleet.close()
-    history.defects += [line for member in fleet.members.values() for line in member.ends]
+    history.defects += fleet.ends
+    if len(fleet.node_ids) != order.nodes:
+        history.defects.append(f"there were {order.nodes} nodes, and at the end there are {fleet.node_ids}")
     report = Report(order.seed, order.nodes, history, lasted_s)
-    report.broken["nothing is wrong by itself"] = list(history.defects)
-    report.broken["each key is linearizable"] = broken_keys(history.ops)
-    report.broken |= all_broken(history.ops, history.seen, history.pages, ending)
+    sure = judged(history)
+    report.broken["nothing is wrong by itself"] = history.defects + sure.defects
+    report.broken["each key is linearizable"] = broken_keys(sure.ops)
+    report.broken["who is out of service serves nothing"] = served_out_of_service(history)
+    report.broken |= all_broken(sure.ops, sure.seen, sure.pages, ending)
     return report
 
 
@@ -121,7 +128,8 @@ async def _working(order: Order, fleet: Fleet, history: History) -> AsyncIterato
     """All clients at work while the body runs; at its end each finishes what it is at."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector) as http, asyncio.TaskGroup() as group:
-        stage = Stage(history, http, fleet.endpoints, asyncio.Event(), order.seed)
+        slowness = max(1.0, order.seconds / FULL_SPEED_S)
+        stage = Stage(history, http, fleet.endpoints, asyncio.Event(), order.seed, slowness)
         keys = {
             "register": Keys("register", Client("registrar", stage), create_session),
             "events": Keys("events", Client("scribe", stage), create_session),
@@ -161,12 +169,12 @@ async def _insist(client: Client, ask: Ask) -> None:
 
 
 @contextmanager
-def namespaces(order: Order, node_ids: list[str]) -> Iterator[Namespaces | None]:
+def namespaces(order: Order) -> Iterator[Namespaces | None]:
     """Network namespaces, if they are asked for. Raises NoNamespacesError."""
     if not order.netns:
         yield None
         return
-    spaces = Namespaces(node_ids)
+    spaces = Namespaces()
     spaces.make()
     try:
         yield spaces
@@ -175,22 +183,19 @@ def namespaces(order: Order, node_ids: list[str]) -> Iterator[Namespaces | None]
 
 
 @contextmanager
-def small_disks(order: Order) -> Iterator[dict[str, Path]]:
-    """A small file system for some nodes, by node id; none where mounting is not allowed."""
+def small_disks(order: Order) -> Iterator[list[Path]]:
+    """Small file systems; none where mounting is not allowed."""
     with contextlib.ExitStack() as mounted:
-        disks = {}
-        for number in range(2, 2 + DISKS_FOR):
+        disks = []
+        for number in range(1, 1 + DISKS):
             path = order.directory / f"disk{number}"
             path.mkdir(parents=True)
-            size_mib = int(DISK_MIB_BASE + DISK_MIB_PER_MINUTE * order.seconds / 60)
-            command = ["mount", "-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(path)]
+            command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(path)]
             try:
                 subprocess.run(command, check=True, capture_output=True)
             except (OSError, subprocess.CalledProcessError):
                 break
             # Lazily: a node that is only about to be killed may be on it.
             mounted.callback(subprocess.run, ["umount", "-l", str(path)], capture_output=True, check=False)
-            disks[f"n{number}"] = path
+            disks.append(path)
         yield disks
-
-

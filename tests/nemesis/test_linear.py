@@ -70,6 +70,24 @@ def test_but_not_twice_nor_before_it_was_asked_for() -> None:
     assert linear(read(1, 0, 1), write(1, 2, None)) is False
 
 
+def optional(value: int, invoke_s: float, return_s: float) -> Call[Access]:
+    return Call(("write", value), invoke_s, return_s, optional=True)
+
+
+def test_an_optional_write_happens_before_it_returned_or_never() -> None:
+    assert linear(optional(1, 0, 4), read(0, 1, 2), read(1, 3, 5)) is True
+    assert linear(optional(1, 0, 4), read(0, 5, 6)) is True
+    assert linear(optional(1, 0, 4), read(1, 5, 6)) is True
+    assert linear(optional(1, 0, 4), read(0, 5, 6), read(1, 7, 8)) is False
+    assert linear(read(1, 0, 1), optional(1, 2, 3)) is False
+
+
+def test_many_optional_writes_take_few_steps() -> None:
+    """What is over is forgotten: otherwise each would double what there is to try."""
+    calls = [optional(number, number, number + 1.5) for number in range(1, 60)]
+    assert check([*calls, read(99, 70, 71)], 0, step, steps_max=20_000).linear is False
+
+
 def test_the_longest_order_and_what_is_stuck_are_told() -> None:
     verdict = check([write(1, 0, 1), read(1, 2, 3), read(9, 4, 5), read(1, 6, 7)], 0, step)
     assert verdict.linear is False
@@ -94,8 +112,8 @@ def test_a_search_that_is_too_long_is_given_up() -> None:
 
 def by_force(calls: list[Call[Access]]) -> bool:
     """Every subset of the unknown, in every order."""
-    answered = [call for call in calls if call.return_s is not None]
-    unknown = [call for call in calls if call.return_s is None]
+    unknown = [call for call in calls if call.return_s is None or call.optional]
+    answered = [call for call in calls if call not in unknown]
     for chosen in range(1 << len(unknown)):
         some = answered + [call for place, call in enumerate(unknown) if chosen >> place & 1]
         if any(_is_allowed(order) for order in permutations(some)):
@@ -125,10 +143,9 @@ def test_it_agrees_with_trying_everything() -> None:
         for _ in range(rng.randint(1, 6)):
             invoke_s = rng.randint(0, 12)
             kind = rng.choice(("write", "read"))
-            unknown = kind == "write" and rng.random() < 0.3
-            calls.append(
-                Call((kind, rng.randint(0, 2)), invoke_s, None if unknown else invoke_s + rng.choice((1, 2, 5)))
-            )
+            unknown, optional = kind == "write" and rng.random() < 0.3, kind == "write" and rng.random() < 0.3
+            return_s = None if unknown else invoke_s + rng.choice((1, 2, 5))
+            calls.append(Call((kind, rng.randint(0, 2)), invoke_s, return_s, optional))
         expected = by_force(calls)
         verdicts.append(expected)
         assert check(calls, 0, step).linear is expected, calls

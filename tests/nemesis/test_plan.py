@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from tests.nemesis.blows import ACTIONS
-from tests.nemesis.plan import BESIDE, KINDS, NOTICED_LATE, SINGLY, plan
-from tests.nemesis.summary import unavailable
+from tests.nemesis.plan import BESIDE, KINDS, MEMBERSHIP, SINGLY, plan
 
 
 def test_the_same_seed_is_the_same_plan() -> None:
@@ -22,18 +21,19 @@ def test_every_kind_comes_before_any_comes_again() -> None:
 
 
 def test_what_is_left_out_does_not_come() -> None:
-    blows = list(islice(plan(3, without=NOTICED_LATE | {"slow lines"}), 200))
-    assert not {blow.kind for blow in blows} & (NOTICED_LATE | {"slow lines"})
+    without = {"damaged state", "slow lines"}
+    blows = list(islice(plan(3, without=without), 200))
+    assert {blow.kind for blow in blows} == set(KINDS) - without
     assert "slow lines" not in {blow.beside for blow in blows}
     assert {blow.beside for blow in blows} > {"", "late lines"}
     assert all(not blow.beside for blow in blows if blow.kind in SINGLY)
 
 
+def test_nothing_is_left_out_by_itself() -> None:
+    assert {blow.kind for blow in islice(plan(5), len(KINDS))} == set(KINDS)
+    assert set(KINDS) > MEMBERSHIP | {"damaged state"}
+
+
 def test_every_kind_can_be_done() -> None:
     assert set(ACTIONS) == set(KINDS)
-    assert set(KINDS) >= BESIDE | SINGLY | NOTICED_LATE
-
-
-def test_unavailable_time() -> None:
-    assert unavailable([1.0, 1.2, 4.2], 4.3) == (3.0, 2.5)
-    assert unavailable([], 0.4) == (0.0, 0.0)
+    assert set(KINDS) >= BESIDE | SINGLY

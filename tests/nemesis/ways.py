@@ -73,8 +73,26 @@ class Ways:
 
     def __init__(self, places: Iterable[str], rng: random.Random) -> None:
         self.rng = rng
-        names = [*places, CLIENTS]
-        self._ways = {(a, b): Way() for a in names for b in names if a != b}
+        self._places = {CLIENTS}
+        self._ways: dict[tuple[str, str], Way] = {}
+        for place in places:
+            self.add(place)
+
+    def add(self, place: str) -> None:
+        """A place that was not there before."""
+        for other in self._places:
+            self._ways[place, other], self._ways[other, place] = Way(), Way()
+        self._places.add(place)
+
+    def remove(self, place: str) -> None:
+        """No such place any more: what is on its ways goes nowhere."""
+        self._places.remove(place)
+        for other in self._places:
+            for pair in ((place, other), (other, place)):
+                way = self._ways.pop(pair)
+                way.mend()
+                for connection in list(way.connections):
+                    connection.cut()
 
     def way(self, source: str, target: str) -> Way:
         """From `source` to `target`."""

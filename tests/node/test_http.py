@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -299,6 +300,24 @@ def test_a_connection_without_requests_is_closed(monkeypatch: pytest.MonkeyPatch
             assert await silent.rest() == b""
             ended = await asyncio.gather(begun.rest(), return_exceptions=True)
             assert ended[0] == b"" or isinstance(ended[0], ConnectionError)
+
+    run(test())
+
+
+def test_a_defect_ends_the_connection_and_is_heard_of() -> None:
+    async def handle(_: Connection, message: HttpMessage) -> WireReply:
+        raise RuntimeError("a defect")
+
+    async def test() -> None:
+        heard: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context.get("exception")))
+        async with _serving(handle) as (_, connect):
+            client = await connect()
+            await client.send(GET % 1)
+            ended = await asyncio.gather(client.rest(), return_exceptions=True)
+            assert ended[0] == b"" or isinstance(ended[0], ConnectionError)
+        gc.collect()  # a task tells of an error nobody asked for when it goes
+        assert [type(one) for one in heard] == [RuntimeError]
 
     run(test())
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NoReturn
 
+import msgspec
 import pytest
+from hive_client import Client
 
+from statemachine import counters, projects
 from tests.node.harness import Node, until, with_node
 from tests.node.test_conventions import refused
 
@@ -51,6 +55,28 @@ def test_it_says_what_is_wrong() -> None:
             assert ready.json["checks"]["in_service"] == {"ok": False, "detail": WHY}
         for path in ("/api", "/api/status/cluster", "/api/cluster/members", "/metrics", "/api/openapi.json"):
             assert (await node.get(path)).status == 200, path
+
+    with_node(test)
+
+
+def test_it_says_so_also_when_its_state_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with the state may be anything, and status and metrics are how people get to know it."""
+
+    def unreadable(_: object) -> NoReturn:
+        raise msgspec.DecodeError("damaged")
+
+    async def test(node: Node) -> None:
+        monkeypatch.setattr(counters, "total", unreadable)
+        monkeypatch.setattr(projects, "scan", unreadable)
+        assert (await node.get("/metrics")).status == 500
+        end(node)
+        status = (await node.get("/api/status/cluster")).json
+        assert (status["counts"], status["idempotency"], status["changes"]) == (None, None, None)
+        metrics = await node.get("/metrics")
+        assert metrics.status == 200
+        assert b"hive_tasks" not in metrics.raw
+        async with Client(node.url) as client:
+            assert (await client.cluster.status()).counts == {}
 
     with_node(test)
 

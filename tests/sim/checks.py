@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cluster.journal import Journal
+from cluster.journal import Journal, JournalDamaged
 from cluster.replica import NotCommittedError, Notice
 from cluster.state import Position
 from statemachine.changes import Change
@@ -107,17 +107,20 @@ class Checks:
         self._votes = {place: vote for place, vote in self._votes.items() if place[0] != member.node_id}
 
     def on_opened(self, member: Member, peer_id: str, journal_id: bytes) -> None:
-        """`member` has let a peer in: never with another journal than the one it knows."""
+        """`member` has let a peer in: never with another journal than the one it knows, and what the cluster has
+        decided goes before what a member alone has seen."""
         pair = (member.node_id, peer_id)
-        known = peer_id in member.kept.journal_ids
-        if known and self._journal_ids.get(pair, journal_id) != journal_id:
+        seen = self._journal_ids.get(pair) if peer_id in member.kept.journal_ids else None
+        known = member.core.membership.current.journal_ids().get(peer_id) or seen
+        if known is not None and known != journal_id:
             self.violated(member.node_id, f"lets in {peer_id}, whose journal is not the one it was known by")
         self._journal_ids[pair] = journal_id
 
     def on_fatal(self, member: Member, error: BaseException) -> None:
-        """No process may end by itself, but for a disk that takes nothing: no other fault is one to die of."""
+        """No process may end by itself, but for a disk that takes nothing, or has changed what it was given: no other
+        fault is one to die of."""
         member.note(f"stops: {type(error).__name__}: {error}")
-        if not (member.disk_trouble and _is_of_disk(error)):
+        if not (member.disk_trouble and _is_of_disk(error)) and not (member.damaged and _is_of_damage(error)):
             self.violated(member.node_id, f"stops: {type(error).__name__}: {error}")
 
     def on_removed(self, member: Member) -> None:
@@ -251,3 +254,8 @@ def _answer_of(outcome: Outcome) -> tuple[tuple[object, ...], ...]:
 def _is_of_disk(error: BaseException | None) -> bool:
     """Whether it is an error of the disk, or follows from one."""
     return error is not None and (isinstance(error, OSError) or _is_of_disk(error.__cause__))
+
+
+def _is_of_damage(error: BaseException | None) -> bool:
+    """Whether it says that the log is damaged, or follows from that."""
+    return error is not None and (isinstance(error, JournalDamaged) or _is_of_damage(error.__cause__))

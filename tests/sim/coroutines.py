@@ -85,9 +85,7 @@ class SimAsyncLoop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(
-        self, coro: Any, *, name: str | None = None, context: Context | None = None
-    ) -> asyncio.Task[Any]:
+    def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
         if len(self._tasks) >= self._tasks_max:
             self._tasks = [task for task in self._tasks if not task.done()]
             self._tasks_max = 2 * len(self._tasks) + _DONE_KEPT_MAX
@@ -122,9 +120,7 @@ class SimAsyncLoop(asyncio.AbstractEventLoop):
         self._tasks.clear()
 
 
-def simulated_loop(
-    scheduler: Scheduler, host: Host, clock: SimClock, on_defect: Callable[[str], None]
-) -> SimAsyncLoop:
+def simulated_loop(scheduler: Scheduler, host: Host, clock: SimClock, on_defect: Callable[[str], None]) -> SimAsyncLoop:
     """A loop for a process; `on_defect` hears of callbacks that raise."""
     return SimAsyncLoop(scheduler, host, clock, on_defect)  # type: ignore[abstract]  # files and sockets are left out
 

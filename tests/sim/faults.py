@@ -23,6 +23,7 @@ class Faults:
         self._pause_s = pause_s
         self._stop_s = stop_s
         self.repaired = False
+        self.rebuilds = 0
         self._wrong_clock = rng.choice(sim.members)
         self.emptied: Member | None = None
 
@@ -70,7 +71,7 @@ class Faults:
 
     def power_all(self) -> None:
         """All machines lose power at once."""
-        for member in self._sim.members:
+        for member in list(self._sim.members):
             if member.up:
                 member.crash(power=True)
             else:
@@ -79,7 +80,7 @@ class Faults:
 
     def kill_all(self) -> None:
         """All processes die at once."""
-        for member in self._sim.members:
+        for member in list(self._sim.members):
             member.crash(power=False)
             self._restart(member)
 
@@ -98,7 +99,7 @@ class Faults:
 
     def pause_all(self) -> None:
         """All processes stand still."""
-        self._pause(self._sim.members)
+        self._pause(list(self._sim.members))
 
     def _pause(self, members: list[Member]) -> None:
         duration_s = self._duration_s()
@@ -135,9 +136,9 @@ class Faults:
         """The log of a node is lost, and it is rebuilt from the others. One at a time: of two in three there would be
         nobody who knows."""
         member = self._someone()
-        # It needs a majority beside itself, which whoever removes members meanwhile may take away for good.
         busy = self.emptied is not None or any(other.kept.rebuilding for other in self._sim.members)
-        if not self._sim.plan.operator and not busy:
+        if not busy and (not self._sim.plan.operator or self._sim.operator.spares_log_of(member)):
+            self.rebuilds += 1
             member.crash(power=False)
             member.resync()
             self._restart(member)
@@ -215,7 +216,7 @@ class Faults:
 
     def transfer(self) -> None:
         """The leader is told to hand over; for a while it takes no writes."""
-        for member in self._sim.members:
+        for member in list(self._sim.members):  # one that hands over may hear that it was removed, and leave
             if member.life is not None and member.core.engine.leading:
                 core = member.core
 

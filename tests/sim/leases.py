@@ -143,9 +143,12 @@ class Leases:
         self._grants[task_id] = Grant(attempt, agent_id, now_s)
 
     def _lost(self, member: Member, notice: Notice, task_id: str, grant: Grant) -> None:
+        fleet = self._sim.fleet
+        if fleet is None:
+            return  # no lease runs: the load's own agent has registered once more, and so let go of what it had claimed
         self.expired += 1
         self.expired_at_s[task_id] = self._sim.scheduler.now_s
-        now_s, lease_s = self._sim.scheduler.now_s, self._lease_s(task_id)
+        now_s, lease_s = self._sim.scheduler.now_s, fleet.leases_s.get(task_id, DEFAULT_LEASE_S)
         for worker in self._sim.workers:
             until_s = worker.believes(task_id, grant.attempt)
             if until_s > now_s:
@@ -162,11 +165,6 @@ class Leases:
 
     def _violated(self, member: Member, what: str) -> None:
         self._sim.checks.violated(member.node_id, what)
-
-    def _lease_s(self, task_id: str) -> float:
-        fleet = self._sim.fleet
-        assert fleet is not None
-        return fleet.leases_s.get(task_id, DEFAULT_LEASE_S)
 
     def renewed_s(self, task_id: str) -> float:
         """When the last renewal was sent that a worker knows to be good; or when the attempt began."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -19,9 +18,10 @@ from cluster.peers import REMOVED, Peers, ends
 from cluster.replica import Notice
 from cluster.settings import Limits, Timings
 from statemachine import machine
-from tests.sim.clockwork import Action, DiskSpeed, SimClock, SimExecutor, SimLoop, SimWriter
-from tests.sim.coroutines import running, simulated_loop
+from tests.sim.clockwork import DiskSpeed, SimClock, SimExecutor, SimLoop, SimWriter
+from tests.sim.coroutines import simulated_loop
 from tests.sim.leadership import DutyClock, Edge
+from tests.sim.life import Life
 from tests.sim.links import Port
 from tests.sim.states import Generation, SimState
 
@@ -45,46 +45,6 @@ class Kept:
     clean: bool = False
     rebuilding: bool = False
     state_differs: str = ""
-
-
-class Life:
-    """One process: actions of a dead one are dropped, those of a paused one wait."""
-
-    def __init__(self, member: Member, number: int) -> None:
-        self.number = number
-        self._member = member
-        self._waiting: deque[Action] = deque()
-        self.paused = False
-        self.over = False
-        self.edge: Edge | None = None
-
-    def run(self, action: Action) -> None:
-        """Run an action of this process, now or when it is no longer paused."""
-        if self.over:
-            return
-        if self.paused:
-            self._waiting.append(action)
-            return
-        if self.edge is None:
-            action()
-        else:
-            with running(self.edge.loop):
-                action()
-        if not self.over:
-            self._member.sim.checks.after_step(self._member)
-
-    def end(self) -> None:
-        """The process is gone."""
-        self.over = True
-        self._waiting.clear()
-        if self.edge is not None:
-            self.edge.loop.kill()
-
-    def resume(self) -> None:
-        """Everything that should have happened meanwhile happens now, late."""
-        self.paused = False
-        while self._waiting and not self.paused:
-            self.run(self._waiting.popleft())
 
 
 class Process:
@@ -195,6 +155,7 @@ class Member:
         self.turn_s = 0.0
         self.started_with = dict.fromkeys(sim.ids, "simulated")
         self.disk_trouble = False
+        self.damaged = False
         self._core: Core | None = None
         self._port: Port | None = None
 

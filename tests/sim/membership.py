@@ -6,7 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
-from cluster.members import Configuration
+from cluster.engine import MEMBERSHIP
+from cluster.members import Configuration, quorum_of
 from cluster.replica import (
     AddMember,
     MemberChange,
@@ -28,6 +29,9 @@ _TRIES_MAX = 60
 
 _MEMBERS_MAX = 6
 
+_NOTICED_S = 1.2
+"""So long after a member has died every leader knows, and refuses what would need it."""
+
 Then = Callable[[bool], None]
 
 
@@ -45,17 +49,32 @@ def join(sim: Simulation, node_id: str, known: Configuration) -> Member:
     return member
 
 
+def _knows(member: Member, known: Configuration) -> bool:
+    """Whether a member has applied the same changes, and has no other one in its log."""
+    core = member.core
+    journal, first = core.journal, core.engine.applied_index + 1
+    open_changes = (
+        journal[index - journal.first_index][0][:1] == MEMBERSHIP for index in range(first, journal.last_index + 1)
+    )
+    return core.membership.current == known and not core.membership.busy and not any(open_changes)
+
+
 class Asking:
     """One change, asked of whoever leads until it is answered. `then` hears whether it was made."""
 
     def __init__(self, sim: Simulation, change: MemberChange, then: Then, tries_max: int = _TRIES_MAX) -> None:
         self._sim = sim
         self._change = change
-        self._then = then
+        self._told = then
         self._tries_left = tries_max
         self._waiting = False
         if isinstance(change, RemoveMember):
             sim.to_remove.add(change.node_id)
+        sim.changes_asked += 1
+
+    def _then(self, made: bool) -> None:
+        self._sim.changes_asked -= 1
+        self._told(made)
 
     def ask(self) -> None:
         """Try it now."""
@@ -116,6 +135,7 @@ class Operator:
         self._rng = rng
         self._stop_s = stop_s
         self._number = len(sim.ids)
+        self._quiet_until_s = 0.0
         self.busy = False
         self.changes = 0
 
@@ -131,7 +151,8 @@ class Operator:
         if self._sim.scheduler.now_s >= self._stop_s:
             return
         leader = leader_of(self._sim)
-        if leader is None or not leader.core.membership.current.founded:
+        quiet = self._sim.scheduler.now_s < self._quiet_until_s
+        if quiet or leader is None or not leader.core.membership.current.founded:
             self._later()
             return
         self.busy = True
@@ -181,6 +202,22 @@ class Operator:
 
         self._ask(AddMember(node_id, "simulated", ""), added)
 
+    def spares_log_of(self, lost: Member) -> bool:
+        """Whether the cluster can be without what a member holds, for a while: A MAJORITY OF THE VOTERS IS BESIDE IT,
+        and no change under way takes that away. Nobody wants another before the leader knows that this one is gone;
+        then the leader is the one to refuse it."""
+        leader = leader_of(self._sim)
+        if leader is None or self._sim.changes_asked or not lost.lives:
+            return False
+        known = leader.core.membership.current
+        others = [member for member in self._sim.members if member is not lost]
+        settled = all(member.awake and _knows(member, known) for member in others)
+        enough = len(known.voters - {lost.node_id}) >= quorum_of(len(known.voters))
+        if not (settled and enough and known.founded and lost.node_id in known.members and not known.leaving):
+            return False
+        self._quiet_until_s = self._sim.scheduler.now_s + _NOTICED_S
+        return True
+
     def _help_learner(self, node_id: str) -> None:
         """Promote it by hand, give up on it, or let time do it."""
         dice = self._rng.random()
@@ -201,10 +238,18 @@ class Operator:
         if leader is not None and not self.busy:
             known = leader.core.membership.current
             for member in list(self._sim.members):
-                if member.node_id not in known.members and member.node_id not in known.removed:
+                if member.node_id in known.removed and self._knows_nobody(member):
+                    self._sim.note("operator", f"switches {member.node_id} off: whom it knows are gone")
+                    self._sim.drop_machine(member)
+                elif member.node_id not in known.members and member.node_id not in known.removed:
                     self._take_back(member)
                     break
         self._sim.scheduler.after(_RETRY_S, self.finish)
+
+    def _knows_nobody(self, member: Member) -> bool:
+        """It was down while it was removed, and then all others were replaced: nobody is left who could tell it."""
+        machines = {other.node_id for other in self._sim.members}
+        return member.awake and not machines & set(member.core.membership.current.others(member.node_id))
 
     def _take_back(self, member: Member) -> None:
         """It was perhaps added, and perhaps not: after this it is not a member."""

@@ -40,6 +40,18 @@ MEMBERSHIP_MUTATIONS = (
         plot="power_lost_with_changes_in_the_log",
     ),
     Mutation(
+        "a restart does not know what was committed",
+        (
+            Change(
+                "cluster.journal.journal",
+                "Journal.getRaftCommitIndex",
+                "max(1, min(self._log.hard.commit_index, self._log.last_index))",
+                "1",
+            ),
+        ),
+        plot="power_lost_with_changes_in_the_log",
+    ),
+    Mutation(
         "a learner campaigns",
         (Change("cluster.election", "Elections.before_tick", "not self.is_voter or ", ""),),
         plot="learner_when_the_leader_is_gone",
@@ -58,11 +70,7 @@ MEMBERSHIP_MUTATIONS = (
     ),
     Mutation(
         "a change is made that leaves no live quorum",
-        (
-            Change(
-                _MEMBERSHIP, "Membership._check_quorum", "if not voters or len(live) < quorum:", "if not voters:"
-            ),
-        ),
+        (Change(_MEMBERSHIP, "Membership._check_quorum", "if not voters or len(live) < quorum:", "if not voters:"),),
         plot="removal_that_would_leave_no_quorum",
     ),
     Mutation(
@@ -80,9 +88,7 @@ MEMBERSHIP_MUTATIONS = (
     ),
     Mutation(
         "a voter is removed in one step",
-        (
-            Change("statemachine.members", "after_removal", "LEAVING if role == VOTER else REMOVED", "REMOVED"),
-        ),
+        (Change("statemachine.members", "after_removal", "LEAVING if role == VOTER else REMOVED", "REMOVED"),),
         plot="leader_that_finds_itself_removed",
     ),
     Mutation(
@@ -109,5 +115,6 @@ MEMBERSHIP_MUTATIONS = (
             Change("cluster.transport", "GuardedTransport._deliver_held_acks", " and engine.counts(peer)", ""),
         ),
         focus="members",
+        seeds=80,
     ),
 )

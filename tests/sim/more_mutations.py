@@ -11,6 +11,11 @@ _BACK_OFF = Change(
     "pass",
 )
 
+_TORN_RECORD = Change("cluster.journal.recovery", "parse_group", " or crc32(view[cursor + 4 : stop], salt) != crc", "")
+_DAMAGED_ENTRY = Change(
+    "cluster.journal.reader", "parse_entry", " or crc32(data[position + 4 : stop], salt) != crc", ""
+)
+
 REPLICATION = (
     Mutation(
         "H2: a repeated message cuts the log",
@@ -73,12 +78,37 @@ JOURNAL = (
     Mutation(
         "what a restart finds counts before it is on disk",
         (
-            Change(
-                "cluster.journal.opening", "_repair", "disk.sync(segment_name(recovered.segments[-1].number))", "pass"
-            ),
+            Change("cluster.journal.opening", "_repair", "disk.sync(segment_name(last.segment))", "pass"),
             Change("cluster.journal.writer", "GroupWriter.flush_blocking", "if mark:", "if mark and self.end == 0:"),
         ),
         plot="killed_between_write_and_fsync",
+    ),
+    Mutation(
+        "what a failed fsync left in memory is not written again",
+        (
+            Change(
+                "cluster.journal.opening",
+                "_repair",
+                "disk.write(segment_name(last.segment), last.offset, last.data)",
+                "pass",
+            ),
+        ),
+        plot="restarted_after_a_failed_fsync",
+    ),
+    Mutation(
+        "a torn record is taken for a whole one when the log is opened",
+        (_TORN_RECORD,),
+        plot="power_lost_in_the_middle_of_entries",
+    ),
+    Mutation(
+        "damage to an old entry is not noticed, neither when the log is opened nor when the entry is read",
+        (_TORN_RECORD, _DAMAGED_ENTRY),
+        plot="damaged_while_it_was_down",
+    ),
+    Mutation(
+        "an entry that is read again is not checked",
+        (_DAMAGED_ENTRY,),
+        plot="damaged_while_it_leads",
     ),
     Mutation(
         "a new segment's name is not made durable",
@@ -93,6 +123,38 @@ JOURNAL = (
         "a vote needs room on the disk",
         (Change("cluster.journal.segments", "Segments.prepare_spare", "if not self._reserving:", "if False:"),),
         plot="votes_on_a_full_disk",
+    ),
+)
+
+VOTES = (
+    Mutation(
+        "H19: a vote that comes twice counts twice",
+        (Change("cluster.transport", "GuardedTransport._receive_vote", "vote in self._votes or ", ""),),
+        plot="vote_that_comes_twice",
+    ),
+    Mutation(
+        "H20: nobody tells an old leader of the newer term",
+        (
+            Change(
+                "cluster.transport",
+                "GuardedTransport._receive_append",
+                'self._network_send(peer, {"type": "newer_term", "term": engine.term})',
+                "pass",
+            ),
+        ),
+        plot="two_members_in_a_newer_term",
+    ),
+    Mutation(
+        "an empty node votes for whoever asks first",
+        (
+            Change(
+                "cluster.peers",
+                "Peers.may_vote",
+                "not self._fresh or len(self._met) >= min(majority, len(self.members) - 1)",
+                "True",
+            ),
+        ),
+        plot="empty_node_that_one_never_met",
     ),
 )
 
@@ -157,11 +219,7 @@ LEASES = (
     ),
     Mutation(
         "a new leader gives no grace",
-        (
-            Change(
-                "node.duties.leader_memory", "LeaderMemory.rebuild", "self._settings.fallback_ms / 1000", "0.0"
-            ),
-        ),
+        (Change("node.duties.leader_memory", "LeaderMemory.rebuild", "self._settings.fallback_ms / 1000", "0.0"),),
         plot="renewed_by_a_leader_on_its_way_out",
     ),
     Mutation(
@@ -176,4 +234,4 @@ LEASES = (
     ),
 )
 
-ALL = MUTATIONS + REPLICATION + JOURNAL + OUTSIDE + LEASES
+ALL = MUTATIONS + REPLICATION + JOURNAL + VOTES + OUTSIDE + LEASES

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """In `module`, in the function or method `name`, `old` becomes `new`."""
+    """In `module`, in the function or method `name`, `old` becomes `new`. A function is changed for `module` alone."""
 
     module: str
     name: str
@@ -61,7 +61,8 @@ def changed(change: Change) -> Iterator[None]:
     linecache.cache[place] = (len(source), None, source.splitlines(keepends=True), place)
     code = compile(source, place, "exec", __future__.annotations.compiler_flag)
     made: dict[str, object] = {}
-    exec(code, module.__dict__, made)
+    # Its own module's names, also where it is found under the name that another module has for it.
+    exec(code, getattr(function, "__globals__", module.__dict__), made)
     setattr(owner, name, made[name])
     try:
         yield
@@ -139,7 +140,7 @@ MUTATIONS = (
                 "        self._network_send(peer, message)",
             ),
         ),
-        first=10,
+        plot="power_lost_with_an_entry",
     ),
     Mutation(
         "a vote leaves before the disk has it",
@@ -151,7 +152,7 @@ MUTATIONS = (
                 'message["transfer"] = self._transfer_campaign\n        self._network_send(peer, message)',
             ),
         ),
-        first=6,
+        plot="power_lost_with_a_vote",
     ),
     Mutation(
         "H5: an acknowledgement of an earlier leadership counts",
@@ -240,12 +241,12 @@ MUTATIONS = (
             Change("cluster.intake", "Intake.take", "or self._engine.term != term ", ""),
             Change("cluster.intake", "Intake.append", " and self._engine.term == self._seen_term", ""),
         ),
-        first=22,
+        focus="divergence",
     ),
     Mutation(
         "a linearizable read without a round",
         (Change("cluster.read_index", "ReadIndex.pump", "if self._contact.alone:", "if True:"),),
-        first=7,
+        plot="read_at_a_leader_cut_off_on_one_side",
     ),
     Mutation(
         "a linearizable read before the leader's first entry is committed",

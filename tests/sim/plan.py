@@ -35,7 +35,8 @@ FOCI: dict[str, tuple[str, ...]] = {
     "clocks": ("clock",) * 4 + ("kill", "isolate", "transfer", "pause", "reset"),
     "leases": ("pause", "pause_all", "isolate", "partition", "link", "reset", "transfer", "kill", "stall", "clock"),
     "disks": ("disk_full", "disk_full", "disk_error", "stall", "power", "power_all", "kill", "snapshot"),
-    "members": ("isolate", "partition", "link", "reset", "transfer", "kill", "power", "power_all", "pause", "snapshot"),
+    "members": ("isolate", "partition", "link", "reset", "transfer", "kill", "power", "power_all", "pause", "snapshot")
+    + ("resync",) * 2,
     "divergence": ("isolate", "partition", "power", "link", "transfer", "reset", "pause", "stall"),
 }
 """Kinds of trouble that belong together. Most seeds take from all; the others go deep into one part."""

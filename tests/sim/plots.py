@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.sim import integrity_plots, lease_plots, replication_plots
+from tests.sim import disk_plots, election_plots, integrity_plots, lease_plots, replication_plots
 from tests.sim.script import script
 
 
@@ -223,19 +223,26 @@ def longer_log_in_an_older_term() -> list[str]:
         return play.finish()
 
 
-PLOTS: dict[str, Callable[[], list[str]]] = {
-    plot.__name__: plot
-    for plot in (
-        tail_behind_a_snapshot,
-        own_tail_when_a_snapshot_is_offered,
-        answer_to_a_snapshot_is_lost,
-        offer_of_an_earlier_leadership,
-        own_snapshot_while_one_is_fetched,
-        snapshot_overtaken_by_the_log,
-        killed_between_image_and_log,
-        leader_with_a_stalled_disk,
-        stalled_leader_gives_way,
-        acknowledgement_of_an_earlier_leadership,
-        longer_log_in_an_older_term,
-    )
-} | integrity_plots.PLOTS | lease_plots.PLOTS | replication_plots.PLOTS
+PLOTS: dict[str, Callable[[], list[str]]] = (
+    {
+        plot.__name__: plot
+        for plot in (
+            tail_behind_a_snapshot,
+            own_tail_when_a_snapshot_is_offered,
+            answer_to_a_snapshot_is_lost,
+            offer_of_an_earlier_leadership,
+            own_snapshot_while_one_is_fetched,
+            snapshot_overtaken_by_the_log,
+            killed_between_image_and_log,
+            leader_with_a_stalled_disk,
+            stalled_leader_gives_way,
+            acknowledgement_of_an_earlier_leadership,
+            longer_log_in_an_older_term,
+        )
+    }
+    | disk_plots.PLOTS
+    | election_plots.PLOTS
+    | integrity_plots.PLOTS
+    | lease_plots.PLOTS
+    | replication_plots.PLOTS
+)

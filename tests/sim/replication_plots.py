@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import cluster.proposer
 from tests.sim.abuse import NONSENSE
+from tests.sim.disk_plots import unsynced
 from tests.sim.member import Member
 from tests.sim.script import script
 
@@ -148,7 +149,7 @@ def killed_between_write_and_fsync() -> list[str]:
         play.cut([third], [leader, follower])
         results = play.begin_write(leader, timeout_s=5.0, size=6_000)
         last = follower.core.journal.last_index
-        play.until(lambda: follower.core.journal.last_index > last and _unsynced(follower))
+        play.until(lambda: follower.core.journal.last_index > last and unsynced(follower))
         follower.crash(power=False)
         # What it finds when it starts is on its disk, or is not; nothing that comes later makes it so.
         follower.speed.stalled_until_s = play.sim.scheduler.now_s + 4.0
@@ -163,11 +164,6 @@ def killed_between_write_and_fsync() -> list[str]:
         play.write(play.leader)
         leader.start()
         return play.finish()
-
-
-def _unsynced(member: Member) -> bool:
-    """Whether something is written to a file and not synced."""
-    return any(file.pending for file in member.kept.disk._names.values())
 
 
 def power_after_new_segments() -> list[str]:

@@ -20,7 +20,7 @@ _PATIENCE_S = 10.0
 _FOREVER_S = 1e6
 
 
-def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float) -> Plan:
+def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float, cache_bytes: int = 1 << 20) -> Plan:
     return Plan(
         nodes=nodes,
         focus="script",
@@ -34,7 +34,11 @@ def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float) -> Pla
         chunk_bytes=1_000,
         slice_s=slice_s,
         limits=Limits(
-            segment_bytes=65_536, log_keep_bytes=0, snapshot_log_bytes=1 << 30, min_free_bytes=min_free_bytes
+            segment_bytes=65_536,
+            log_cache_bytes=cache_bytes,
+            log_keep_bytes=0,
+            snapshot_log_bytes=1 << 30,
+            min_free_bytes=min_free_bytes,
         ),
     )
 
@@ -42,10 +46,13 @@ def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float) -> Pla
 class Script:
     """A calm cluster with one session, and the means to trouble it. Entries are applied one at a time."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, begun: bool) -> None:
+        """`begun`: all nodes run and know each other; otherwise the script starts them."""
         self.sim = Simulation(0, plan)
         self.sim.hub.delays.calm = True
         self._number = 0
+        if not begun:
+            return
         for member in self.sim.members:
             member.start()
         self.until(lambda: any(member.core.is_leader for member in self.sim.members))
@@ -181,16 +188,23 @@ class Script:
 
 @contextmanager
 def script(
-    nodes: int = 3, disk_s: float = 0.0003, min_free_bytes: int = 0, slice_s: float = -1.0, batch_bytes: int = 0
+    nodes: int = 3,
+    disk_s: float = 0.0003,
+    min_free_bytes: int = 0,
+    slice_s: float = -1.0,
+    batch_bytes: int = 0,
+    cache_bytes: int = 1 << 20,
+    *,
+    begun: bool = True,
 ) -> Iterator[Script]:
     """A script to play."""
-    plan = _plan(nodes, disk_s, min_free_bytes, slice_s)
+    plan = _plan(nodes, disk_s, min_free_bytes, slice_s, cache_bytes)
     if batch_bytes:
         # Below what a node may be started with: only so does a backlog take several messages that the disk is not
         # faster than.
         object.__setattr__(plan.limits, "engine_batch_bytes", batch_bytes)
     with silence(), settings_of(plan):
-        yield Script(plan)
+        yield Script(plan, begun=begun)
 
 
 @contextmanager
@@ -198,4 +212,4 @@ def fleet_script() -> Iterator[Script]:
     """A script with one worker that holds a task; what it does is up to the script."""
     plan = replace(_plan(3, 0.0003, 0, -1.0), fleet=True, trouble_s=_FOREVER_S)
     with silence(), settings_of(plan):
-        yield Script(plan)
+        yield Script(plan, begun=True)

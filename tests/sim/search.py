@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from tests.sim.membership_mutations import MEMBERSHIP_MUTATIONS
+from tests.sim.membership_plots import MEMBERSHIP_PLOTS
 from tests.sim.more_mutations import ALL
 from tests.sim.mutations import mutated
 from tests.sim.plots import PLOTS
@@ -21,20 +23,19 @@ def main() -> int:
     parser.add_argument("--focus", default="", help="instead of the mutation's own")
     parser.add_argument("--nodes", type=int, default=0, help="instead of the mutation's own")
     options = parser.parse_args()
-    for mutation in ALL:
+    plots = PLOTS | MEMBERSHIP_PLOTS
+    for mutation in ALL + MEMBERSHIP_MUTATIONS:
         if options.only not in mutation.name:
             continue
         if mutation.plot:
             with mutated(mutation):
-                sys.stdout.write(f"{mutation.name}: {mutation.plot} {PLOTS[mutation.plot]()[:1]}\n")
+                sys.stdout.write(f"{mutation.name}: {mutation.plot} {plots[mutation.plot]()[:1]}\n")
             continue
         found: list[int] = []
         what = ""
         with mutated(mutation):
             for seed in range(options.first, options.first + options.seeds):
-                report = simulate(
-                    seed, nodes=options.nodes or mutation.nodes, focus=options.focus or mutation.focus
-                )
+                report = simulate(seed, nodes=options.nodes or mutation.nodes, focus=options.focus or mutation.focus)
                 if report.violations:
                     found.append(seed)
                     what = what or report.violations[0]

@@ -51,6 +51,7 @@ class Simulation:
         self.ids = tuple(f"n{number + 1}" for number in range(plan.nodes))
         self.to_remove: set[str] = set()
         self.gone: list[Member] = []
+        self.changes_asked = 0
         self.members = [
             Member(self, node_id, Random(f"member {node_id} {seed}"), TIMINGS, plan.limits) for node_id in self.ids
         ]
@@ -96,7 +97,7 @@ class Simulation:
     def run(self) -> Report:
         """Trouble, repair, calm, and the last checks."""
         self.note("all", f"plan: {self.plan}")
-        for member in self.members:
+        for member in list(self.members):
             member.start()
         self.load.begin()
         self.watchers.begin()
@@ -134,7 +135,7 @@ class Simulation:
                 self.checks.violated("operator", f"stuck: {self.operator.open()} {_SETTLE_S} s after the last fault")
         end_s = self.scheduler.now_s + _SETTLE_S
         served: set[str] = set()
-        for member in self.members:
+        for member in list(self.members):
             self._serve(member, 0, end_s, served)
         self.scheduler.run_until(end_s, lambda: self.checks.failed or len(served) == 2 * len(self.members))
         self.scheduler.run_until(end_s, lambda: self.checks.failed or self.equal())
@@ -211,6 +212,7 @@ class Simulation:
             "changes": self.watchers.changes,
             "leases": self.leases.expired,
             "member_changes": self.operator.changes,
+            "rebuilds": self.faults.rebuilds,
             "terms": max(self.checks.terms, default=0),
         }
         return Report(self.seed, self.checks.violations, lines, figures)

@@ -100,11 +100,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a disk that is full for an image stops the node",
-        (
-            Change(
-                "cluster.snapshots", "Snapshots._appended", "error is not None and out_of_space(error)", "False"
-            ),
-        ),
+        (Change("cluster.snapshots", "Snapshots._appended", "error is not None and out_of_space(error)", "False"),),
         plot="disk_is_full_for_a_snapshot",
     ),
 )

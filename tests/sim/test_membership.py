@@ -30,9 +30,11 @@ def _is_noticed(mutation: Mutation) -> bool:
 
 @pytest.mark.parametrize(("first", "nodes"), [(500, 3), (510, 3), (520, 5)])
 def test_nothing_goes_wrong(first: int, nodes: int) -> None:
-    changes = 0
+    changes = rebuilds = 0
     for seed in range(first, first + 8):
         report = simulate(seed, nodes=nodes, focus="members")
         assert report.violations == [], "\n".join([f"seed {seed}:", *report.violations, *report.transcript[-40:]])
         changes += report.figures["member_changes"]
+        rebuilds += report.figures["rebuilds"]
     assert changes > 20
+    assert rebuilds > 0

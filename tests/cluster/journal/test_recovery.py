@@ -19,6 +19,7 @@ from cluster.journal import (
     JournalVersion,
     records,
 )
+from cluster.journal.recovery import recover
 from cluster.memory_disk import MemoryDisk
 from tests.cluster.journal.stepping import JOURNAL_ID, SMALL, Bench, SteppingClock, open_bench
 
@@ -416,3 +417,33 @@ def test_no_flipped_byte_is_ever_taken_for_content() -> None:
             recovered = list(again[0:])
             assert recovered == written[: len(recovered)]
             assert len(recovered) >= len(written) - 1
+
+
+def test_what_a_failed_sync_left_in_memory_is_written_again() -> None:
+    """Also when the group begins a segment, whose header is then no more durable than the rest."""
+    for segments in (1, 2):
+        bench = filled(1)
+        while bench.journal.stats().segments < segments:
+            bench.settle()
+            bench.append(1, size=300)
+        last = bench.journal.last_index + (segments == 1)
+        if segments == 1:
+            bench.append(1, size=2000)
+        bench.disk.faults.sync_error = True
+        bench.settle()
+        assert bench.failures != []
+        bench.disk.faults.sync_error = False
+        assert open_bench(bench.disk).journal.durable_index == last
+        for seed in range(10):
+            disk = copy.deepcopy(bench.disk)
+            disk.crash(Random(seed))
+            assert open_bench(disk).journal.last_index == last
+
+
+def test_only_the_last_group_is_written_again() -> None:
+    bench, ends = three_groups()
+    bench.journal.flush()
+    before = bench.disk.read(FIRST, 0, ends[-1])
+    group = recover(bench.disk, JOURNAL_ID, SMALL).last
+    assert group is not None
+    assert (group.segment, group.offset, group.data) == (0, ends[-2], before[ends[-2] :])
