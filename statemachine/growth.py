@@ -26,8 +26,10 @@ from statemachine.commands import (
 )
 
 GROWING: frozenset[type[Command]] = frozenset(
-    {CreateProject, CreateSession, UpdateSession, AppendEvents, SubmitTasks, UpdateTask}
-    | {CreateSchedule, UpdateSchedule, TriggerSchedule, FireSchedule}
+    {
+        *(CreateProject, CreateSession, UpdateSession, AppendEvents, SubmitTasks, UpdateTask),
+        *(CreateSchedule, UpdateSchedule, TriggerSchedule, FireSchedule),
+    }
 )
 
 _NUMBERS = frozenset(commands.NUMBERS[kind] for kind in GROWING)

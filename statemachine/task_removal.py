@@ -20,8 +20,8 @@ from statemachine.task_states import ENDED, FINAL
 
 
 class Look(NamedTuple):
-    """What was found: how many rows it took, or a removal takes, and the numbers of the tasks that depended on this one;
-    None: it must stay for now."""
+    """What was found: how many rows it took, or a removal takes, and the numbers of the tasks that depended on this
+    one; None: it must stay for now."""
 
     rows: int
     freed: list[int] | None
