@@ -24,7 +24,8 @@ $(INSTALLED): pyproject.toml clients/pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e clients -e '.[dev]'
 	touch $(INSTALLED)
 
-# The main job: three nodes, four agents, real work, a leader killed in the middle.
+# The main job: three nodes, four agents, real work; the leader and an agent are killed, one is paused for a minute, one
+# drained, one replaced.
 demo: setup
 	$(BIN)/hive demo $(DEMO_PATH)
 

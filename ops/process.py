@@ -80,11 +80,23 @@ class ChildProcess:
         except TimeoutError:
             await self.kill()
 
+    def pause(self) -> None:
+        """SIGSTOP: it is there, holds all it has, and does nothing. Harmless when it is gone."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT. Harmless when it is gone, or was not paused."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
     async def _signal_and_wait(self, number: signal.Signals, limit_s: float | None) -> None:
         if self._process is None or self._process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+        self._signal(number)
         async with asyncio.timeout(limit_s):
             await self._process.wait()
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from statemachine import counters, groups, limits, machine, projects, task_dependencies, task_record, task_store, work
+from statemachine import (
+    counters,
+    former_tasks,
+    groups,
+    limits,
+    machine,
+    projects,
+    task_dependencies,
+    task_record,
+    task_store,
+    work,
+)
 from statemachine.keys import end_of, from_u64
 from statemachine.store import Reader
 from statemachine.task_record import BODIES, Task
@@ -76,7 +87,12 @@ def _check_ids(reader: Reader, tasks: Tasks, faults: list[str]) -> None:
     wanted = {task_record.id_key(t.project_no, t.task_id): t.number for t in tasks.values()}
     if len(wanted) != len(tasks):
         faults.append("two tasks have the same id")
-    found = {key: from_u64(value) for key, value in reader.scan(b"t", end_of(b"t"))}
+    rows = dict(reader.scan(b"t", end_of(b"t")))
+    found = {key: from_u64(value) for key, value in rows.items() if len(value) == 8}
+    former = {key: from_u64(value[8:]) for key, value in rows.items() if key not in found}
+    by_time = [(key, at) for at, key in former_tasks.scan(reader)]
+    if sorted(by_time) != sorted(former.items()) or len(former) != machine.read_meta(reader).former_tasks:
+        faults.append(f"former tasks {former}, by time {by_time}; meta says {machine.read_meta(reader).former_tasks}")
     if wanted != found:
         faults.append(f"ids of tasks differ from their records: {wanted.items() ^ found.items()}")
     for task in tasks.values():

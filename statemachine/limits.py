@@ -65,6 +65,10 @@ RESUMES_KEPT_MAX = 16
 RESUMES_BYTES_MAX = 256 << 10
 RETRY_LIMIT_MAX = 1_000_000
 RETRY_RATE_MAX = 100_000
+# Tasks that were removed: who is still about one of them, and has not heard of it for so long, is gone for good.
+FORMER_TASK_KEPT_MS = 24 * 3_600_000
+FORMER_TASKS_MAX = 1_000_000
+FORMER_TASKS_FORGOTTEN_PER_REMOVAL = 2
 
 # Schedules. Runs behind one another, and missed runs that are made up for, are as many as a glance can take in: what
 # is further behind does not keep up. The id leaves room for the time of the run in the task's id.

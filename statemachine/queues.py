@@ -159,9 +159,10 @@ def update_queue(ctx: Context, command: UpdateQueue) -> Outcome:
         raise Refused("invalid_request", f"only {', '.join(SETTINGS)} can be set")
     _check_range(command)
     known = get(ctx.state, project.number, command.queue)
-    if command.if_revision is not None and command.if_revision != (0 if known is None else known.revision):
-        current = {"revision": 0 if known is None else known.revision}
-        raise Refused("conflict", f"the queue is at revision {current['revision']}", current)
+    if command.if_revision is not None:
+        now = (known or unwritten(ctx.state, project.number, command.queue)).revision
+        if command.if_revision not in (now, None if known else 0):
+            raise Refused("conflict", f"the queue is at revision {now}", {"revision": now})
     if known is not None and known.configured and all(getattr(known, f) == getattr(command, f) for f in fields):
         return accepted(Made(200, command.queue, known.revision, record=known))
     revision = ctx.take_revision()
@@ -203,6 +204,15 @@ def oldest_pending(reader: Reader, project_no: int, queue: str) -> int | None:
             number = int.from_bytes(row[0][-8:], "big")
             oldest = number if oldest is None else min(oldest, number)
     return oldest
+
+
+def unwritten(reader: Reader, project_no: int, queue: str) -> Queue:
+    """What is shown of a queue without a record: it began with the oldest of its tasks, which are all pending."""
+    number = oldest_pending(reader, project_no, queue)
+    task = None if number is None else task_record.get(reader, project_no, number)
+    if task is None:
+        return Queue(project_no, queue, 0, 0, 0)
+    return Queue(project_no, queue, task.created_at, task.created_revision, task.created_revision)
 
 
 def oldest_pending_ms(reader: Reader, project_no: int, queue: str) -> int | None:

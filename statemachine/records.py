@@ -10,7 +10,7 @@ class Meta(msgspec.Struct, array_like=True):
 
     `revision` is the last one taken, `time_ms` the time of the last entry, `next_project` the next project
     number, `compacted_revision` the last revision no longer in the change feed. `tasks_ended` counts the
-    ended tasks of all projects that are kept.
+    ended tasks of all projects that are kept, `former_tasks` the removed ones whose last attempt is kept.
     """
 
     revision: int = 0
@@ -23,6 +23,7 @@ class Meta(msgspec.Struct, array_like=True):
     next_work: int = 1
     next_agent: int = 1
     tasks_ended: int = 0
+    former_tasks: int = 0
 
 
 class Project(msgspec.Struct, array_like=True):

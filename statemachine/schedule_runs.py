@@ -141,7 +141,7 @@ def _start(ctx: Context, schedule: Schedule, task_id: str, overlap: str | None, 
         new = msgspec.structs.replace(new, depends_on=waits_for, on_dependency_failure=task_dependencies.RUN)
     try:
         if policy == REPLACE:
-            effects = Effects(limits.SIDE_EFFECTS_MAX - len(before), revision)
+            effects = Effects(max(limits.SIDE_EFFECTS_MAX - len(before), 0), revision)
             # Latest first: those that wait for others would otherwise be let go by their end.
             for task in reversed(before):
                 task_edits.cancel(aside, task, effects)

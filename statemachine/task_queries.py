@@ -299,8 +299,8 @@ def dependency_results(reader: Reader, task: Task) -> Iterator[DependencyResult]
     """What the dependencies of a task came to, in its order."""
     for task_id in task_record.depends_on(reader, task):
         other = task_record.find(reader, task.project_no, task_id)
-        if other is None and task.status in FINAL:
-            continue  # retention took it: nobody who may still run needs it
+        if task.status in FINAL and (other is None or other.created_revision > task.created_revision):
+            continue  # retention took it: nobody who may still run needs it; another may bear its name since
         if other is None:
             raise AssertionError(f"task {task.task_id} depends on {task_id}, which is not there")
         result = task_record.json_body(reader, other, "result")

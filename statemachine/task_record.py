@@ -188,7 +188,7 @@ def number_of(reader: Reader, project_no: int, task_id: str) -> int | None:
     if not is_name(task_id):
         return None
     data = reader.get(id_key(project_no, task_id))
-    return None if data is None else int.from_bytes(data, "big")
+    return int.from_bytes(data, "big") if data is not None and len(data) == 8 else None
 
 
 def get(reader: Reader, project_no: int, number: int) -> Task | None:

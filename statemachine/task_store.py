@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
-from statemachine import agent_record, groups, limits, queue_limits, queues, task_record
+from statemachine import agent_record, former_tasks, groups, limits, queue_limits, queues, task_record
 from statemachine.context import Context
 from statemachine.keys import name, u64
 from statemachine.outcome import Refused
@@ -201,8 +201,8 @@ def remove(ctx: Context, task: Task, revision: int) -> None:
     for row_key in index_rows(task):
         state.delete(row_key)
     task_record.delete_bodies(state, task)
-    state.delete(task_record.id_key(project_no, task.task_id))
     state.delete(task_record.key(project_no, task.number))
+    former_tasks.keep(ctx, task)
     groups.remove(state, task, revision)
     queues.add(ctx, project_no, task.queue, revision, ((task.status, -1),))
     ctx.count(COUNTER[task.status], -1, project_no=project_no)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from statemachine import limits, task_dependencies, task_record, task_store
+from statemachine import former_tasks, limits, task_dependencies, task_record, task_store
 from statemachine.commands import NewTask, SubmitTasks
 from statemachine.context import Context
 from statemachine.keys import from_u64, order_number
@@ -129,8 +129,10 @@ def _accept(run: _Submission, index: int) -> Item:
     digest = blake2b(_encoder.encode(new), digest_size=16).digest()
     _check_names(run, index)
     number = ctx.state.get(task_record.id_key(run.project_no, new.task_id))
-    existing = None if number is None else task_record.get(ctx.state, run.project_no, from_u64(number))
-    if existing is not None:
+    if number is not None and len(number) == 8:
+        existing = task_record.get(ctx.state, run.project_no, from_u64(number))
+        if existing is None:
+            raise AssertionError(f"task {new.task_id} has an id and no record")
         if existing.digest == digest:
             return _answer(run, new, existing)
         raise Refused(
@@ -144,7 +146,7 @@ def _accept(run: _Submission, index: int) -> Item:
         if holder is not None:
             return _answer(run, new, holder)
     dependencies = _resolve(run, index) if new.depends_on else []
-    return _create(run, index, digest, dependencies)
+    return _create(run, index, digest, dependencies, number)
 
 
 def _answer(run: _Submission, new: NewTask, task: Task) -> Item:
@@ -153,7 +155,8 @@ def _answer(run: _Submission, new: NewTask, task: Task) -> Item:
     return Item(200, task.task_id, task.revision)
 
 
-def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Dependency]) -> Item:
+def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Dependency], former: bytes | None) -> Item:
+    """`former` is what the id's row says of a task that was removed."""
     ctx, new = run.ctx, run.items[index]
     if run.revision is None:
         revision, number = ctx.take_revision(), order_number(ctx.meta.revision, 0)
@@ -161,6 +164,8 @@ def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Depe
         revision, number = run.revision, order_number(run.revision, index)
     task = _record(run, new, digest, number, revision)
     task.status = _first_state(task, dependencies, ctx.time_ms)
+    if former is not None:
+        former_tasks.take_over(ctx, task, former)
     if dependencies:
         task_record.set_body(ctx.state, task, "depends_on", tuple(other.task_id for other in dependencies))
         _put_dependencies(ctx, task, dependencies)

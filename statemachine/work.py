@@ -2,7 +2,8 @@
 is bounded).
 
 A row is durable, numbered in the order it was added, and drained by the leader's `DoWork` in steps of at most
-`limits.SIDE_EFFECTS_MAX` effects. The nouns register how their kinds of work are drained in `KINDS`.
+`limits.SIDE_EFFECTS_MAX` effects; what a step leaves goes to the end of the line. The nouns register how their kinds of
+work are drained in `KINDS`.
 """
 
 from __future__ import annotations
@@ -82,14 +83,14 @@ def _first_rows(reader: Reader) -> Iterator[tuple[int, WorkRow]]:
 
 
 def _drain(ctx: Context, number: int, row: WorkRow, effects_max: int) -> int:
-    key = _TABLE + u64(number)
     used, left = KINDS[row.kind](ctx, row.payload, effects_max)
+    ctx.state.delete(_TABLE + u64(number))
     if left is None:
-        ctx.state.delete(key)
         return max(used, 1)
     if used <= 0:
         raise AssertionError(f"work of kind {row.kind!r} made no progress")
-    ctx.state.put(key, _encoder.encode(WorkRow(row.kind, left)))
+    # To the end of the line: a million tasks to redrive must not hold up the few that an agent left behind.
+    add(ctx, row.kind, left)
     return used
 
 

@@ -83,8 +83,7 @@ def _shown(view: View, project: Project, name: str, known: Queue | None, pending
     number = queues.oldest_pending(view, project.number, name) if pending else None
     oldest = None if number is None else task_record.get(view, project.number, number)
     if known is None:
-        revision = 0 if oldest is None else oldest.created_revision
-        known = Queue(project.number, name, now_ms, revision, revision)
+        known = queues.unwritten(view, project.number, name)
     counts = {state.value: pending if state is TaskState.PENDING else known.count(state) for state in TaskState}
     return QueueView(
         name=name,

@@ -10,11 +10,12 @@ import asyncio
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from node.duties.fleet import AgentMemory, Fleet, score
 from node.duties.lanes import PendingTask, Signature
+from node.duties.promises import Promises
 from statemachine import agent_record
 
 NEEDS_MAX = 64
@@ -31,8 +32,8 @@ Bounds = tuple[str | None, frozenset[str] | None]
 class Demand:
     """What an agent asks for: up to `limit` tasks, of one project and some queues (None: any), by poll or by claim.
 
-    `taken` is what it was given and has not been told of yet, `answer` where a claim that waits is answered, `stamp`
-    that of its bids that count.
+    `taken` is what a claim was given and has not been told of yet, `answer` where a claim that waits is answered,
+    `stamp` that of its bids that count.
     """
 
     agent: AgentMemory
@@ -59,11 +60,13 @@ class Bidders:
 
     HEAPS ARE LAZY: what got worse (a slot was taken) is noticed when it comes to the front, what may have got better
     must be bid anew. So every change that can make somebody better has to reach `_changed`: through the fleet, which
-    hears of polls, records and freed slots, or through `settle`, for what a pass took and may not keep.
+    hears of polls, records and freed slots, or through `settle` and `decided`, for what was promised and may not be
+    kept. What is offered stays promised until the outcome of its proposal: passes in between count it.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, promises: Promises) -> None:
         self._fleet = fleet
+        self._promises = promises
         self._now_s = 0.0
         self._polls: dict[str, Demand] = {}
         self._claims: dict[str, dict[Demand, None]] = {}
@@ -72,8 +75,7 @@ class Bidders:
         self._stamps = itertools.count(1)
         self._changed: dict[Demand, None] = {}
         self._roomy: dict[Demand, None] = {}
-        self._promised: Counter[str] = Counter()
-        self._given: dict[Demand, None] = {}
+        self._given: list[tuple[Demand, PendingTask]] = []
 
     @property
     def bounds(self) -> Bounds:
@@ -178,20 +180,31 @@ class Bidders:
 
     def give(self, demand: Demand, task: PendingTask) -> None:
         """The demand is to get this task."""
-        demand.taken.append(task)
-        self._promised[demand.agent.agent_id] += 1
-        self._given[demand] = None
+        self._promises.give(demand.agent.agent_id, task.key)
         self._fleet.mark_used(demand.agent)
+        if demand.claims:
+            demand.taken.append(task)
+            self._given.append((demand, task))
 
     def settle(self) -> None:
-        """The pass is over. What polls were given is offered now; from then on holdings count it, or nobody does."""
-        for demand in self._given:
-            if not demand.claims:
-                demand.taken = []
+        """The pass is over. What claims were given is with them; whether they take it shows in the holdings."""
+        for demand, task in self._given:
+            self._promises.end(demand.agent.agent_id, task.key)
             if demand.stamp:
                 self._changed[demand] = None
         self._given.clear()
-        self._promised.clear()
+
+    def decided(self, offers: Iterable[tuple[PendingTask, AgentMemory]]) -> None:
+        """The outcome of these offers is known, or never will be."""
+        for task, agent in offers:
+            if self._promises.end(agent.agent_id, task.key):
+                self._bid_of(agent.agent_id)
+
+    def _bid_of(self, agent_id: str) -> None:
+        poll = self._polls.get(agent_id)
+        if poll is not None:
+            self._changed[poll] = None
+        self._changed.update(self._claims.get(agent_id, {}))
 
     # --- heaps ------------------------------------------------------------------------------------------------------
 
@@ -239,11 +252,12 @@ class Bidders:
 
     def _bid(self, demand: Demand, signature: Signature) -> Bid:
         agent = demand.agent
-        used = self._fleet.slots_used(agent) + self._promised[agent.agent_id]
+        used = self._fleet.slots_used(agent) + self._promises.slots(agent.agent_id)
         return (-score(agent, signature.requires, used), agent.used, agent.agent_id, demand.stamp, demand)
 
     def _room(self, demand: Demand) -> int:
         agent = demand.agent
         if not demand.claims and not self._listens(agent):
             return 0
-        return min(demand.limit - len(demand.taken), self._fleet.slots_free(agent) - self._promised[agent.agent_id])
+        free = self._fleet.slots_free(agent) - self._promises.slots(agent.agent_id)
+        return min(demand.limit - len(demand.taken), free)

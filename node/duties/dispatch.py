@@ -24,7 +24,7 @@ class Dispatcher:
         self._settings = settings
 
     def match(
-        self, bidders: Bidders, *, now_ms: int, reserve_until_s: float, tasks_max: int
+        self, bidders: Bidders, *, now_ms: int, claimed_until_s: float, offered_until_s: float, tasks_max: int
     ) -> list[tuple[PendingTask, Demand]]:
         """Reserve tasks for demands. `unfinished` of the pending tasks says that another pass may find more."""
         matched: list[tuple[PendingTask, Demand]] = []
@@ -42,7 +42,7 @@ class Dispatcher:
                 demand = self._best(bidders, task, self._refuser(task, now_ms))
                 if demand is not None:
                     bidders.give(demand, task)
-                    self._pending.reserve(task, reserve_until_s)
+                    self._pending.reserve(task, claimed_until_s if demand.claims else offered_until_s)
                     matched.append((task, demand))
                 if len(matched) >= tasks_max or not bidders.anyone():
                     break

@@ -15,6 +15,7 @@ from node.duties.lanes import PendingTask
 from node.duties.leader_memory import LeaderMemory
 from node.duties.lease_clock import LeaseClock
 from node.duties.poll_ends import PollEnds
+from node.duties.promises import Promises
 from node.duties.pump import Pump, Step
 from node.duties.retention import Retention
 from node.duties.schedules import ScheduleRuns
@@ -40,9 +41,11 @@ class Leadership:
         self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet, settings)
         self._wanted: dict[str, str] = {}
         self._claims: dict[Demand, None] = {}
-        self._bidders = Bidders(self.memory.fleet)
+        self._promises = Promises(self.memory.holdings)
+        self._bidders = Bidders(self.memory.fleet, self._promises)
+        self._offers_rest_until_s = 0.0
         self._closed = False
-        self._dispatch = self._pump("dispatch", self._dispatch_step)
+        self._dispatch = self._pump("dispatch", self._dispatch_step, settings.offers_under_way_max)
         self._expire = self._pump("expire", self._expire_step)
         self._timers = self._pump("timers", self._timers_step)
         self._liveness = self._pump("liveness", self._liveness_step)
@@ -54,8 +57,8 @@ class Leadership:
         self._schedules.wake()
         self._remove.wake_at(clock.monotonic_s() + settings.retention_interval_ms / 1000)
 
-    def _pump(self, name: str, step: Step) -> Pump:
-        return Pump(name, self._clock, step, retry_ms=self._settings.retry_ms)
+    def _pump(self, name: str, step: Step, runs_max: int = 1) -> Pump:
+        return Pump(name, self._clock, step, retry_ms=self._settings.retry_ms, runs_max=runs_max)
 
     @property
     def believable(self) -> bool:
@@ -120,9 +123,11 @@ class Leadership:
     # --- the duties -------------------------------------------------------------------------------------------------
 
     async def _dispatch_step(self) -> float | None:
-        memory, settings = self.memory, self._settings
+        memory, settings, now_s = self.memory, self._settings, self._clock.monotonic_s()
         if not self.believable:
             return settings.retry_ms / 1000
+        if now_s < self._offers_rest_until_s:
+            return self._offers_rest_until_s - now_s
         for gone in self._bidders.begin(self._lease_clock.now_s()):
             self._answer(gone)
         matched = self._match(self._bidders)
@@ -132,35 +137,50 @@ class Leadership:
         for demand in dict.fromkeys(demand for _, demand in matched if demand.claims):
             self._answer(demand)
         offers = [(task, demand.agent) for task, demand in matched if not demand.claims]
-        if offers and not await self._offer(offers):
-            return settings.retry_ms / 1000
-        return 0 if more else opens_s
+        if not offers:
+            return 0 if more else opens_s
+        if more:
+            # Not only when these have been decided: what is under way is reserved and promised.
+            self._dispatch.wake()
+        elif opens_s is not None:
+            self._dispatch.wake_at(now_s + opens_s)
+        return await self._offer(offers)
 
     def _match(self, bidders: Bidders) -> list[tuple[PendingTask, Demand]]:
+        claimed_until_s = self._lease_clock.now_s() + self._settings.reservation_ms / 1000
         return self._dispatcher.match(
             bidders,
             now_ms=self._replica.now_ms(),
-            reserve_until_s=self._lease_clock.now_s() + self._settings.reservation_ms / 1000,
+            claimed_until_s=claimed_until_s,
+            # Longer than its proposal is waited for: until then it is promised to somebody.
+            offered_until_s=claimed_until_s + PROPOSE_TIMEOUT_S,
             tasks_max=self._settings.offers_per_batch,
         )
 
-    async def _offer(self, offers: list[tuple[PendingTask, AgentMemory]]) -> bool:
-        """Propose offers; whether any was made. What is passed over shows that memory erred: it is read anew."""
+    async def _offer(self, offers: list[tuple[PendingTask, AgentMemory]]) -> float | None:
+        """Propose offers. What is passed over shows that memory erred: it is read anew, and soon looked at again."""
         items = tuple(
             Offer(task.key[1], task.key[0], task.attempt, agent.agent_id, agent.epoch) for task, agent in offers
         )
         try:
             outcomes = await self._propose([frame(OfferTasks(items, self._settings.offer_timeout_ms))])
+        except (NotCommittedError, OutcomeUnknownError):
+            # Whoever is woken meanwhile would only be refused as well.
+            self._offers_rest_until_s = self._clock.monotonic_s() + self._settings.retry_ms / 1000
+            raise
         finally:
-            # What was accepted is pending no more; the rest can be had again.
+            # What was accepted is pending no more, and held; the rest can be had again.
             for task, _ in offers:
                 self.memory.pending.unreserve(task)
+            self._bidders.decided(offers)
         results = outcomes[0].items
         if len(results) != len(offers):
-            return False
+            return self._settings.retry_ms / 1000
         passed = [offer for offer, item in zip(offers, results, strict=True) if item.status == 0]
         self.memory.refresh([task.key for task, _ in passed], [agent.agent_id for _, agent in passed])
-        return len(passed) < len(offers)
+        if len(passed) == len(offers):
+            return self._settings.retry_ms / 1000
+        return 0 if passed else None
 
     async def _expire_step(self) -> float | None:
         if not self.believable:
@@ -226,7 +246,7 @@ class Leadership:
 
     async def claim(self, demand: Demand, wait_s: float) -> tuple[str, ...]:
         """Ids of tasks that are kept for this demand for a moment; waits for them up to `wait_s`."""
-        alone = Bidders(self.memory.fleet)
+        alone = Bidders(self.memory.fleet, self._promises)
         alone.add(demand)
         while not self._closed:
             self._match(alone)

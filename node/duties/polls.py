@@ -118,8 +118,8 @@ class Polls:
         if poll.superseded:
             return answer
         waited_ms = round((self._clock.monotonic_s() - opened_s) * 1000)
-        if waited_ms <= self._settings.renewed_lately_ms:
-            # Leases were renewed a moment ago: the reply need not wait for the leader once more.
+        if not call.running or waited_ms <= self._settings.renewed_lately_ms:
+            # There is nothing to renew, or it was renewed a moment ago: the reply need not wait for the leader.
             self._say(Beat(call.agent_id, call.epoch, call.running, closed=poll.number))
             return _later(answer, waited_ms)
         closing = Beat(call.agent_id, call.epoch, call.running, closed=poll.number)

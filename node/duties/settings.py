@@ -24,6 +24,7 @@ class DutySettings:
     avoid_alone_ms: int = 2_000
     unresponsive_retry_ms: int = 60_000
     offers_per_batch: int = 128
+    offers_under_way_max: int = 4
     expired_per_batch: int = 256
     reservation_ms: int = 3_000
 

@@ -14,19 +14,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hive_client import Client, Completion, NonRetryable, TaskContext, Worker
+from hive_client import Client, Completion, NonRetryable, NotFound, StaleEpoch, TaskContext, Worker
 
-from ops.demo.agents import steps_session
-from ops.demo.plan import LINT, OUTLINE, REPORT
+from ops.demo.plan import LINT, OUTLINE, REPORT, SURVEY
+from ops.demo.recording import recorded
+from ops.demo.survey import survey_handler
 from ops.demo.tally import Tally, merge
 from ops.demo.work import SourceGoneError, Work, lint_file, outline_file
 
-RECORDED = "custom.demo.result_recorded"
 STARTED = "custom.demo.started"
 FOUND = "custom.demo.found"
+REPLACED = "custom.demo.replaced"
 
 # Results are asked for by id in the query string, whose length is bounded.
 IDS_PER_REQUEST = 50
+# Work of a second is finished, what takes longer is handed back.
+DRAIN_TIMEOUT_S = 2.0
 
 
 def main() -> None:
@@ -40,28 +43,48 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ops.demo.agent", description="One agent of the demonstration.")
-    for name in ("--agent-id", "--run-id", "--endpoints", "--capabilities"):
+    for name in ("--agent-id", "--session-id", "--endpoints", "--capabilities"):
         parser.add_argument(name, required=True)
     parser.add_argument("--root", required=True, type=Path)
     parser.add_argument("--max-concurrent", type=int, default=4)
     return parser.parse_args()
 
 
+class ReplacedError(Exception):
+    """Another process registered under the agent's name."""
+
+
+class YieldingWorker(Worker):
+    """Leaves its name to whoever took it, where a worker on its own takes it back."""
+
+    async def unknown(self, error: NotFound | StaleEpoch) -> None:
+        if isinstance(error, StaleEpoch):
+            raise ReplacedError from error
+        await super().unknown(error)
+
+
 async def run_agent(options: argparse.Namespace) -> None:
-    """Work until SIGTERM."""
+    """Work until SIGTERM, or until another process has the agent's name."""
     capabilities = options.capabilities.split(",")
-    session_id = steps_session(options.run_id, options.agent_id)
+    session_id = options.session_id
     async with Client(options.endpoints) as client:
         await client.sessions.create(session_id=session_id, title=f"Steps of {options.agent_id}")
-        worker = Worker(
+        worker = YieldingWorker(
             client,
             agent_id=options.agent_id,
             max_concurrent=options.max_concurrent,
+            drain_timeout_s=DRAIN_TIMEOUT_S,
             capabilities=[{"name": name} for name in capabilities],
             specialization=", ".join(capabilities),
         )
         add_handlers(worker, capabilities, options.root, session_id)
-        await worker.run()
+        try:
+            await worker.run()
+        except ReplacedError as error:
+            refusal = error.__cause__
+            assert isinstance(refusal, StaleEpoch)
+            told = {"epoch": worker.epoch, "code": refusal.code, "current": refusal.current}
+            await client.sessions.append(session_id, type=REPLACED, data=told)
 
 
 def add_handlers(worker: Worker, capabilities: list[str], root: Path, session_id: str) -> None:
@@ -70,12 +93,14 @@ def add_handlers(worker: Worker, capabilities: list[str], root: Path, session_id
     for name in capabilities:
         if name in files:
             worker.task(name)(_file_handler(files[name], root, session_id))
+    if any(name.startswith(SURVEY) for name in capabilities):
+        worker.task(SURVEY)(survey_handler(root, session_id))
     if REPORT in capabilities:
 
         @worker.task(REPORT)
         async def report(context: TaskContext) -> Completion:
             await context.session_append(STARTED, {"over": len(context.dependencies)}, session_id=session_id)
-            return recorded(context, merge(await dependency_tallies(context)))
+            return recorded(context, merge(await dependency_tallies(context)).to_json())
 
 
 def _file_handler(work_on: Callable[[Path, str], Work], root: Path, session_id: str) -> Callable[[TaskContext], Any]:
@@ -88,21 +113,9 @@ def _file_handler(work_on: Callable[[Path, str], Work], root: Path, session_id: 
         except SourceGoneError as error:
             raise NonRetryable(str(error)) from error
         await context.session_append(FOUND, work.details, session_id=session_id)
-        return recorded(context, work.tally)
+        return recorded(context, work.tally.to_json())
 
     return handle
-
-
-def recorded(context: TaskContext, tally: Tally) -> Completion:
-    """The result, and the event that comes into being with it or not at all."""
-    data = {"task_id": context.task.task_id, "attempt": context.attempt, "agent_id": context.agent_id}
-    event = {
-        "type": RECORDED,
-        "data": data,
-        "actor": context.agent_id,
-        "correlation_id": context.task.task_id,
-    }
-    return Completion(result=tally.to_json(), events=[event])
 
 
 async def dependency_tallies(context: TaskContext) -> list[Tally]:

@@ -1,4 +1,5 @@
-"""Which tasks a tree of files becomes: two for each file, and reports until one report covers all."""
+"""Which tasks a tree of files becomes: two for each file, and reports until one report covers all. And four surveys:
+each of them is what an agent has in hand when something happens to it."""
 
 from __future__ import annotations
 
@@ -13,10 +14,22 @@ BATCH_ITEMS_MAX = 1_000
 # What one request may name together; a report itself has at most 1,000.
 BATCH_DEPENDENCIES_MAX = 10_000
 
-OUTLINE, LINT, REPORT = "outline", "lint", "report"
+OUTLINE, LINT, REPORT, SURVEY = "outline", "lint", "report", "survey"
+
+# What happens to an agent.
+KILLED, PAUSED, DRAINED, REPLACED = "killed", "paused", "drained", "replaced"
+TRIALS = (KILLED, PAUSED, DRAINED, REPLACED)
+SURVEY_FILES_MAX = 200
+# Long enough to be asked about while the task rests; no jitter, so that it never is shorter.
+SURVEY_BACKOFF_MS = 5_000
+LEASE_MS = 30_000
+# An agent that dies takes a try of all its tasks along, and so may one that is slow on a busy machine.
+MAX_ATTEMPTS = 10
 
 
-def plan_tasks(run_id: str, paths: Sequence[str], fan_in: int = DEPENDENCIES_MAX) -> list[TaskFields]:
+def plan_tasks(
+    run_id: str, paths: Sequence[str], fan_in: int = DEPENDENCIES_MAX, lease_ms: int = LEASE_MS
+) -> list[TaskFields]:
     """Tasks in an order in which every task comes after those it depends on; the last one is the whole report."""
     tasks: list[TaskFields] = []
     for number, path in enumerate(paths):
@@ -31,9 +44,27 @@ def plan_tasks(run_id: str, paths: Sequence[str], fan_in: int = DEPENDENCIES_MAX
         ]
         tasks += reports
         if len(reports) <= 1:
+            for task in tasks:
+                task["lease_ms"] = lease_ms
             return tasks
         layer = [task["task_id"] for task in reports]
         depth += 1
+
+
+def survey_capability(trial: str) -> str:
+    """What an agent must be able to do to get the survey of this trial."""
+    return f"{SURVEY}-{trial}"
+
+
+def plan_survey(run_id: str, trial: str, paths: Sequence[str], held_by: str, lease_ms: int = LEASE_MS) -> TaskFields:
+    """The task an agent has in hand when something happens to it: the process that writes `held_by` stops half-way."""
+    payload = {"paths": list(paths[:SURVEY_FILES_MAX]), "held_by": held_by}
+    task = _task(run_id, SURVEY, f"{run_id}-{SURVEY}-{trial}", f"survey: an agent is {trial}", payload)
+    task["requires"] = [{"name": survey_capability(trial)}]
+    task["priority"] = 9
+    task["lease_ms"] = lease_ms
+    task["backoff"] = {"initial_ms": SURVEY_BACKOFF_MS, "max_ms": SURVEY_BACKOFF_MS, "jitter": 0}
+    return task
 
 
 def _report(run_id: str, task_id: str, depends_on: list[str]) -> TaskFields:
@@ -53,7 +84,8 @@ def _task(run_id: str, kind: str, task_id: str, title: str, payload: dict[str, A
         requires=[{"name": kind}],
         group_id=run_id,
         session_id=run_id,
-        lease_ms=30_000,
+        lease_ms=LEASE_MS,
+        max_attempts=MAX_ATTEMPTS,
     )
 
 

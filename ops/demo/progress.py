@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from hive_client import ChangeMessage
 
-RECENT_MAX = 8
+RECENT_MAX = 14
 RATE_WINDOW_S = 3.0
 
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ops.demo.ledger import Verdict
+from ops.demo.plan import TRIALS
+from ops.demo.stages import Stage
 from ops.demo.tally import Tally
 from ops.failover import Failover
 from ops.output import print_fields, print_line, print_table
@@ -26,7 +28,7 @@ class Rejoined:
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """Everything the demonstration has to say; `good` decides the exit status."""
+    """Everything the demonstration has to say; `good` decides the exit status. `stages` are in the order of time."""
 
     files: int
     skipped: int
@@ -38,11 +40,18 @@ class DemoReport:
     leader_after: str
     term_after: int
     elapsed_s: float
+    stages: Sequence[Stage]
+    trials_good: bool
     tally: Tally | None
 
     @property
     def good(self) -> bool:
-        return self.verdict.good and self.rejoined.differences == 0 and self.tally is not None
+        return self.verdict.good and self.rejoined.differences == 0 and self.explained_well and self.tally is not None
+
+    @property
+    def explained_well(self) -> bool:
+        """Whether every trial came to its end, and `explain` was right at each stage."""
+        return self.trials_good and bool(self.stages) and not any(stage.wrong for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
         verdict = self.verdict
@@ -63,6 +72,8 @@ class DemoReport:
             "leader_after": self.leader_after,
             "term_after": self.term_after,
             "rejoined": asdict(self.rejoined),
+            "stages": [stage.to_json() for stage in self.stages],
+            "explained_well": self.explained_well,
             "elapsed_s": round(self.elapsed_s, 2),
             "tally": None if self.tally is None else self.tally.to_json(),
         }
@@ -89,7 +100,20 @@ def print_report(report: DemoReport) -> None:
     )
     if report.tally is not None:
         _print_tally(report.tally)
-    print_line("nothing was lost, nothing was done twice" if report.good else "FAILED: see above")
+    _print_stages(report.stages)
+    print_line(
+        "nothing was lost, nothing was done twice, `explain` was right at each stage"
+        if report.good
+        else "FAILED: see above"
+    )
+
+
+def _print_stages(stages: Sequence[Stage]) -> None:
+    rows = (
+        (f"{stage.at_s:.1f} s", stage.trial, stage.stage, stage.said, stage.wrong or "yes")
+        for stage in sorted(stages, key=lambda stage: (TRIALS.index(stage.trial), stage.at_s))
+    )
+    print_table(("AT", "AN AGENT IS", "STAGE OF ITS TASK", "EXPLAIN SAID", "RIGHT"), rows)
 
 
 def _rejoined(rejoined: Rejoined) -> str:

@@ -1,4 +1,4 @@
-"""The demonstration from start to end: submit, work, kill the leader in the middle, restart it, count."""
+"""The demonstration from start to end: submit, work, strike the agents, kill the leader, restart it, count."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from dataclasses import dataclass
 
 from hive_client import Client, HiveError, TaskFields
 
-from ops.demo.agents import ROLES, agent_process, steps_session
+from ops.demo.agents import ROLES, Team, require_running
 from ops.demo.ledger import Ledger
 from ops.demo.plan import batches, plan_tasks
 from ops.demo.progress import Progress
 from ops.demo.report import DemoReport, Rejoined
 from ops.demo.source import SourceTree
+from ops.demo.trials import Pace, Trials
 from ops.demo.verify import APPLIED_TIMEOUT_S, count_events, count_tasks, differences, report_tally, wait_applied
 from ops.demo.view import View
 from ops.edge import CommandError, first_error
 from ops.failover import Failover, kill_leader
 from ops.local_cluster import POLL_S, LocalCluster
-from ops.process import ChildProcess, describe_exit
 
-AGENTS_READY_TIMEOUT_S = 30.0
+# The agents are struck at a quarter of the work, but not later than this: it may not get that far.
+STRIKE_LATEST_S = 20.0
 # Longer than a lease and all retries of a call; after that nothing comes any more.
 STALL_S = 90.0
 REFRESH_S = 0.2
@@ -44,7 +45,13 @@ class Demo:
     """One run over one tree, on a cluster that `start` made."""
 
     def __init__(
-        self, tree: SourceTree, cluster: LocalCluster, client: Client, view: View, restart_after_s: float
+        self,
+        tree: SourceTree,
+        cluster: LocalCluster,
+        client: Client,
+        view: View,
+        restart_after_s: float,
+        pace: Pace,
     ) -> None:
         self._tree = tree
         self._cluster = cluster
@@ -52,14 +59,17 @@ class Demo:
         self._view = view
         self._restart_after_s = restart_after_s
         self._run_id = f"demo-{secrets.token_hex(4)}"
-        self._tasks = plan_tasks(self._run_id, tree.paths)
-        self._ledger = Ledger(submitted={task["task_id"] for task in self._tasks})
-        self._progress = Progress(total=len(self._tasks))
+        self._files = plan_tasks(self._run_id, tree.paths, lease_ms=pace.lease_ms)
+        self._team = Team(self._run_id, tree.root, cluster.endpoints, cluster.data_dir)
+        self._progress = Progress(total=0)
+        self._trials = Trials(client, self._team, self._progress, self._run_id, tree.root, tree.paths, pace)
+        tasks = [*self._trials.tasks.values(), *self._files]
+        self._ledger = Ledger(submitted={task["task_id"] for task in tasks})
+        self._progress.total = len(tasks)
         self._watch = client.changes.watch()
         self._moved = asyncio.Event()
         self._ended = False
         self._expected_down: set[str] = set()
-        self._agents: list[ChildProcess] = []
 
     async def run(self) -> DemoReport:
         """Raises CommandError when it cannot be carried out; what went wrong in the cluster is in the report."""
@@ -76,7 +86,7 @@ class Demo:
         finally:
             await self._watch.aclose()
             # Together and without regard for what they do: the counting is over.
-            await asyncio.gather(*(agent.stop(STOP_GRACE_S) for agent in self._agents))
+            await self._team.stop(STOP_GRACE_S)
         self._view.refresh(self._progress)
         return report
 
@@ -89,35 +99,23 @@ class Demo:
         )
         self._watch = self._client.changes.watch(from_revision=session.created_revision + 1)
         for role in ROLES:
-            agent = agent_process(role, self._run_id, self._tree.root, self._cluster.endpoints, self._cluster.data_dir)
-            self._agents.append(agent)
-            await agent.start()
-        await self._wait_agents()
-
-    async def _wait_agents(self) -> None:
-        wanted = {role.agent_id for role in ROLES}
-        try:
-            async with asyncio.timeout(AGENTS_READY_TIMEOUT_S):
-                while True:
-                    self._require_running(self._agents)
-                    page = await self._client.agents.list(limit=1000)
-                    present = wanted & {agent.agent_id for agent in page.items}
-                    self._progress.agents_up = len(present)
-                    if present == wanted:
-                        return
-                    await asyncio.sleep(POLL_S)
-        except TimeoutError:
-            raise CommandError(f"the agents did not register within {AGENTS_READY_TIMEOUT_S:.0f} s") from None
+            await self._team.start(role)
+        for role in ROLES:
+            await self._team.wait_registered(self._client, role)
+            self._progress.agents_up += 1
 
     async def _work(self, group: asyncio.TaskGroup) -> DemoReport:
         started_at = time.monotonic()
         self._progress.phase = "working"
         crash = group.create_task(self._crash())
-        await self._submit(self._tasks)
+        await self._submit(list(self._trials.tasks.values()))
+        trials = group.create_task(self._trials.run(self._until_a_quarter))
+        await self._submit(self._files)
         await self._until_ended()
         elapsed_s = time.monotonic() - started_at
-        self._progress.phase = "waiting for the killed node"
-        return await self._verify(await crash, elapsed_s)
+        self._progress.phase = "waiting for the killed node and the paused agent"
+        trials_good = await trials
+        return await self._verify(await crash, elapsed_s, trials_good=trials_good)
 
     async def _submit(self, tasks: Sequence[TaskFields]) -> None:
         for batch in batches(tasks):
@@ -151,6 +149,12 @@ class Demo:
             await asyncio.gather(group, return_exceptions=True)
             self._ended = True
 
+    async def _until_a_quarter(self) -> None:
+        """Until a good part of the files' work is done, and much of it is under way."""
+        latest = time.monotonic() + STRIKE_LATEST_S
+        while self._progress.completed * 4 < len(self._files) and time.monotonic() < latest:
+            await asyncio.sleep(POLL_S / 10)
+
     async def _crash(self) -> Crash:
         """SIGKILL for the leader at half of the work, and its restart."""
         while self._progress.completed * 2 < self._progress.total and not self._ended:
@@ -175,15 +179,13 @@ class Demo:
         self._progress.note(f"{failover.killed} is back and has everything after {catch_up_ms:.0f} ms")
         return Crash(failover, at_completed, catch_up_ms)
 
-    async def _verify(self, crash: Crash, elapsed_s: float) -> DemoReport:
+    async def _verify(self, crash: Crash, elapsed_s: float, *, trials_good: bool) -> DemoReport:
         self._progress.phase = "counting"
         revision = await count_tasks(self._client, self._run_id, self._ledger)
         await wait_applied(lambda: self._watch.revision, revision, "the change feed")
         events = await count_events(self._client, self._run_id, self._ledger)
-        for role in ROLES:
-            session = await self._client.sessions.get(
-                steps_session(self._run_id, role.agent_id), consistency="linearizable"
-            )
+        for session_id in self._team.processes:
+            session = await self._client.sessions.get(session_id, consistency="linearizable")
             events += session.last_seq
         killed = crash.failover.killed
         async with Client([self._cluster.plans[killed].endpoint]) as client:
@@ -201,7 +203,9 @@ class Demo:
             leader_after=leader.node_id,
             term_after=leader.term,
             elapsed_s=elapsed_s,
-            tally=report_tally(self._ledger.tasks.get(self._tasks[-1]["task_id"])),
+            stages=tuple(self._trials.seen),
+            trials_good=trials_good,
+            tally=report_tally(self._ledger.tasks.get(self._files[-1]["task_id"])),
         )
 
     async def _show(self) -> None:
@@ -228,22 +232,19 @@ class Demo:
     async def _look_after_processes(self) -> None:
         while True:
             nodes = [n for n in self._cluster.nodes.values() if n.name not in self._expected_down]
-            self._require_running([*self._agents, *nodes])
+            self._team.require_running()
+            for node in nodes:
+                require_running(node)
             await asyncio.sleep(REFRESH_S)
 
-    def _require_running(self, processes: Sequence[ChildProcess]) -> None:
-        for process in processes:
-            if not process.running:
-                raise CommandError(
-                    f"{process.name} stopped by itself ({describe_exit(process.status)}): {process.last_line()}"
-                )
 
-
-async def run_demo(tree: SourceTree, cluster: LocalCluster, view: View, restart_after_s: float) -> DemoReport:
+async def run_demo(
+    tree: SourceTree, cluster: LocalCluster, view: View, restart_after_s: float, pace: Pace
+) -> DemoReport:
     """Start everything, run, stop everything."""
     async with Client(cluster.endpoints) as client:
         try:
             with view:
-                return await Demo(tree, cluster, client, view, restart_after_s).run()
+                return await Demo(tree, cluster, client, view, restart_after_s, pace).run()
         finally:
             await cluster.stop()

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from hive_client import Client, Task
 
-from ops.demo.agent import RECORDED
 from ops.demo.ledger import Ledger
+from ops.demo.recording import RECORDED
 from ops.demo.tally import Tally
 from ops.edge import CommandError
 from ops.local_cluster import POLL_S

@@ -65,12 +65,17 @@ def _clip(text: str) -> str:
     return text if len(text) <= NAME_CHARACTERS_MAX else text[: NAME_CHARACTERS_MAX - 1] + "…"
 
 
-def _read(root: Path, path: str) -> Source:
+def path_within(root: Path, path: str) -> Path:
+    """The file that a task names. Raises SourceGoneError if it is not under the root."""
     # A task's payload comes from outside the agent: it must not read what it was not given.
     if not (root / path).resolve().is_relative_to(root.resolve()):
         raise SourceGoneError(f"{path} leads out of {root}")
+    return root / path
+
+
+def _read(root: Path, path: str) -> Source:
     try:
-        with (root / path).open("rb") as file:
+        with path_within(root, path).open("rb") as file:
             return parse_source(path, file.read(FILE_BYTES_MAX))
     except OSError as error:
         raise SourceGoneError(f"{path}: {error.strerror}") from error

@@ -128,6 +128,21 @@ def test_bad_settings_change_nothing(body: dict[str, Any], path: str) -> None:
     run(scenario())
 
 
+def test_a_queue_that_nobody_has_set_is_changed_by_the_revision_it_shows() -> None:
+    async def scenario() -> None:
+        async with running() as node:
+            assert (await node.ask("POST", "/api/tasks", {"task_id": "t1", "queue": "q"})).status == 201
+            shown = (await node.get("/api/queues/q")).json
+            assert shown["revision"] > 0
+            wrong = await node.ask("PATCH", "/api/queues/q", {"paused": True, "if_revision": shown["revision"] + 9})
+            assert (wrong.status, wrong.json["code"]) == (409, "conflict")
+            assert wrong.json["current"]["revision"] == shown["revision"]
+            changed = await patch(node, "q", paused=True, if_revision=shown["revision"])
+            assert changed["revision"] > shown["revision"]
+
+    run(scenario())
+
+
 def test_pause_keeps_offers_and_claims_back_and_resume_lets_them_go() -> None:
     async def scenario() -> None:
         async with running() as node:

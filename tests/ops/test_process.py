@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import stat
 import subprocess
@@ -29,6 +30,26 @@ def test_stop_is_polite_first_and_firm_then() -> None:
         assert await process.output.readline() == b"up\n"
         assert process.running
         await process.kill()
+
+    asyncio.run(scenario())
+
+
+def test_a_paused_process_does_nothing_until_it_is_resumed() -> None:
+    async def scenario() -> None:
+        process = ChildProcess("p", [sys.executable, "-c", STUBBORN], None, subprocess.PIPE)
+        process.pause()  # not started: harmless
+        await process.start()
+        assert await process.output.readline() == b"up\n"
+        process.pause()
+        _, status = await asyncio.to_thread(os.waitpid, process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.resume()
+        _, status = await asyncio.to_thread(os.waitpid, process.pid, os.WCONTINUED)
+        assert os.WIFCONTINUED(status)
+        process.pause()
+        await process.stop(0.01)  # also one that is paused
+        assert process.status == -signal.SIGKILL
+        process.resume()  # gone: harmless
 
     asyncio.run(scenario())
 

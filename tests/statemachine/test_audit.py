@@ -43,6 +43,9 @@ def h() -> Harness:
     h.claim("running")
     h.run("done")
     h.fail("failed", "a1", h.claim("failed"))
+    h.submit("removed")
+    h.run("removed")
+    h.item(commands.RemoveEndedTasks((h.believed("removed"),)))
     h.apply(h.frame(commands.CancelTask("done"), key=Idempotency(b"k" * 16, b"d" * 16, 0, 1_000)))
     h.check()
     return h
@@ -63,6 +66,7 @@ def test_a_lost_row_is_found(h: Harness, table: bytes) -> None:
     "table",
     [
         b"t",
+        b"f",
         b"B",
         b"Q",
         b"k",

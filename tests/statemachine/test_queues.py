@@ -238,7 +238,9 @@ def test_if_revision_and_bad_settings_are_refused(h: Harness) -> None:
     revision = setting(h, "q", paused=True).revision
     command = UpdateQueue("q", ("paused",), if_revision=revision - 1)
     assert h.refusal(command).code == "conflict"
+    assert h.refusal(UpdateQueue("q", ("paused",), if_revision=0)).code == "conflict"
     assert setting(h, "q", paused=False, if_revision=revision).revision > revision
+    assert setting(h, "new", paused=False, if_revision=0).revision > revision
     for bad in (
         UpdateQueue("q", ("max_running",), max_running=-1),
         UpdateQueue("q", ("rate_milli",), rate_milli=0),

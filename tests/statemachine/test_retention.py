@@ -6,6 +6,7 @@ import pytest
 
 from statemachine import (
     commands,
+    former_tasks,
     groups,
     limits,
     machine,
@@ -16,6 +17,7 @@ from statemachine import (
     work,
 )
 from statemachine.commands import EndedSession, NewEvent, NewTask, RemoveEndedSessions, RemoveEndedTasks
+from statemachine.entry import Fence
 from statemachine.task_removal import look
 from tests.statemachine.harness import Harness
 
@@ -38,7 +40,7 @@ def exists(h: Harness, task_id: str) -> bool:
 
 
 def test_a_removed_task_leaves_nothing(h: Harness) -> None:
-    empty = {key: value for key, value in h.content().items() if key[:1] not in b"nCqL"}
+    empty = {key: value for key, value in h.content().items() if key[:1] not in b"nCqLtf"}
     large = b'"' + b"x" * 2_000 + b'"'
     h.submit(payload=large, unique_key="k", group_id="g", metadata=b"{}", deadline_in_ms=9_000)
     h.complete("t1", "a1", h.claim(), large)
@@ -47,11 +49,79 @@ def test_a_removed_task_leaves_nothing(h: Harness) -> None:
     assert remove(h, "t1") == [200]
     (change,) = h.changes
     assert (change.type, change.resource_id, change.topics) == ("task.deleted", "t1", ("queue.default", "group.g"))
-    left = {key: value for key, value in h.content().items() if key[:1] not in b"nCqL"}
+    left = {key: value for key, value in h.content().items() if key[:1] not in b"nCqLtf"}
     assert left == empty
     assert groups.get(h.store, h.project_no(), "g") is None
     assert machine.read_meta(h.store).tasks_ended == 0
     assert h.submit(payload=b"1").status == 201, "its id is free"
+    h.check()
+
+
+def test_a_removed_task_is_not_taken_for_the_next_one_of_its_name(h: Harness) -> None:
+    h.submit()
+    for _ in range(2):
+        h.release("t1", "a1", old := h.claim())
+    h.complete("t1", "a1", h.claim())
+    believed = h.believed()
+    assert remove(h, "t1") == [200]
+    assert machine.read_meta(h.store).former_tasks == 1
+    h.submit()
+    assert machine.read_meta(h.store).former_tasks == 0
+    assert h.task("t1").attempt == 3
+    attempt = h.claim()
+    assert attempt == 4
+    for late in range(1, 4):
+        (item,) = h.complete("t1", "a1", late, b'"late"').items
+        assert item.refusal is not None
+        assert item.refusal.code == "stale_attempt"
+    refusal = h.refusal(commands.CreateSession("s"), fence=Fence("task", "t1", old))
+    assert refusal.code == "stale_attempt"
+    h.complete("t1", "a1", attempt)
+    assert h.do(RemoveEndedTasks((believed,))).items[0].status == 0, "a leader that is late means the former one"
+    h.check()
+
+
+def test_what_nobody_was_granted_leaves_nothing_behind(h: Harness) -> None:
+    h.submit()
+    h.item(commands.CancelTask("t1"))
+    assert remove(h, "t1") == [200]
+    assert [key for key in h.content() if key[:1] in b"tf"] == []
+
+
+def test_former_tasks_are_forgotten_by_time_and_by_number(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(task_id: str) -> None:
+        h.submit(task_id)
+        h.run(task_id)
+        assert remove(h, task_id) == [200]
+
+    def former() -> list[bytes]:
+        return [id_key[5:-1] for _, id_key in former_tasks.scan(h.store)]
+
+    for number in range(3):
+        end(f"t{number}")
+        h.advance(1)
+    assert former() == [b"t0", b"t1", b"t2"]
+    h.advance(limits.FORMER_TASK_KEPT_MS - 3)
+    end("t3")
+    assert former() == [b"t1", b"t2", b"t3"]
+    monkeypatch.setattr(limits, "FORMER_TASKS_MAX", 2)
+    end("t4")
+    assert former() == [b"t3", b"t4"], "each removal forgets more than it adds"
+    h.submit("t1")
+    assert h.task("t1").attempt == 0
+    h.check()
+
+
+def test_a_submission_that_is_refused_leaves_the_former_task(h: Harness) -> None:
+    h.submit()
+    h.run()
+    remove(h, "t1")
+    new = (NewTask("t1"), NewTask("t2", depends_on=("none",)))
+    assert h.refusal(commands.SubmitTasks(new, atomic=True)).code == "invalid_request"
+    h.check()
+    h.submit()
+    assert h.task("t1").attempt == 1
+    h.check()
 
 
 def test_only_what_has_ended_and_is_as_it_was_believed_is_removed(h: Harness) -> None:
@@ -93,6 +163,7 @@ def test_who_may_still_run_keeps_what_it_depends_on(h: Harness) -> None:
     assert list(task_queries.dependency_results(h.store, task)) == []
     h.submit("x")
     h.check()
+    assert list(task_queries.dependency_results(h.store, task)) == [], "this is another x"
     assert remove(h, "y") == [200]
 
 

@@ -47,8 +47,15 @@ def test_steps_are_bounded_and_in_order(h: Harness) -> None:
     assert [row.payload["name"] for _, row in work.scan(h.store)] == ["a", "b", "c"]
     assert step(h) == [("a", 4), ("b", 6)]
     h.check()
-    assert step(h) == [("b", 7), ("c", 1)]
+    assert step(h) == [("c", 1), ("b", 7)], "what was too much for a step goes to the end of the line"
     assert not work.waiting(h.store)
+
+
+def test_a_large_work_does_not_hold_up_small_ones(h: Harness) -> None:
+    add(h, large=1_000, small=1)
+    assert step(h) == [("large", 10)]
+    assert step(h) == [("small", 1), ("large", 9)]
+    h.check()
 
 
 def test_no_work_takes_no_revision(h: Harness) -> None:

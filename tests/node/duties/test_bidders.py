@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from node.duties import bidders as module
 from node.duties.bidders import Bidders, Bounds, Demand
 from node.duties.fleet import AgentMemory, Fleet, Poll, score
-from node.duties.holdings import Holding, Holdings
-from node.duties.lanes import PendingTask, Signature
+from node.duties.holdings import Holding, Holdings, TaskKey
+from node.duties.lanes import Found, PendingTask, Signature
+from node.duties.promises import Promises
 
 PYTHON, RUST = (("python", 0),), (("rust", 0),)
 ANYTHING = Signature("p", "q", ())
 NEEDS = [ANYTHING, Signature("p", "q", PYTHON), Signature("p", "q", RUST), Signature("p", "other", ())]
-TASK: PendingTask = object()  # type: ignore[assignment]  # bidders only keep it
 
 
 class Stage:
@@ -22,7 +22,9 @@ class Stage:
     def __init__(self) -> None:
         self.holdings = Holdings()
         self.fleet = Fleet(self.holdings)
-        self.bidders = Bidders(self.fleet)
+        self.promises = Promises(self.holdings)
+        self.bidders = Bidders(self.fleet, self.promises)
+        self.offered: list[tuple[PendingTask, AgentMemory]] = []
         self.numbers = 0
 
     def agent(self, name: str, slots: int = 1, *, listens: bool = True, **capabilities: int) -> AgentMemory:
@@ -42,10 +44,16 @@ class Stage:
         self.fleet.listen(agent, Poll("run", self.numbers, 10.0))
 
     def hold(self, name: str) -> tuple[str, str]:
-        self.numbers += 1
-        key = ("p", f"t{self.numbers}")
-        self.holdings.put(Holding(key, name, 1, "running", term_s=60.0, deadline_s=60.0))
+        key = self.task().key
+        self.held(name, key)
         return key
+
+    def held(self, name: str, key: TaskKey) -> None:
+        self.holdings.put(Holding(key, name, 1, "running", term_s=60.0, deadline_s=60.0))
+
+    def task(self) -> PendingTask:
+        self.numbers += 1
+        return PendingTask(("p", f"t{self.numbers}"), ANYTHING, Found(f"t{self.numbers}", self.numbers, 0, ()), 0)
 
     def begin(self, now_s: float = 0.0) -> list[Demand]:
         return self.bidders.begin(now_s)
@@ -60,8 +68,17 @@ class Stage:
         demand = self.bidders.best(signature, lambda _: False) if self.bidders.anyone() else None
         if demand is None:
             return None
-        self.bidders.give(demand, TASK)
+        task = self.task()
+        self.bidders.give(demand, task)
+        if not demand.claims:
+            self.offered.append((task, demand.agent))
         return demand.agent.agent_id
+
+    def decide(self) -> None:
+        """Everything that was offered is decided."""
+        self.bidders.settle()
+        self.bidders.decided(self.offered)
+        self.offered.clear()
 
 
 def bounds(stage: Stage) -> Bounds:
@@ -77,6 +94,9 @@ def test_the_best_first_then_who_was_not_used_for_longest() -> None:
     assert stage.give(NEEDS[1]) is None
     assert not stage.bidders.anyone()
     stage.bidders.settle()
+    stage.begin()
+    assert not stage.bidders.anyone(), "what is offered is promised until it is decided"
+    stage.decide()
     assert stage.winner(NEEDS[2]) is None
     assert stage.winner() == "b", "none of it was held in the end; it was used before the other"
 
@@ -86,8 +106,9 @@ def test_a_slot_that_is_freed_brings_an_agent_back() -> None:
     stage.agent("a")
     stage.begin()
     assert stage.give() == "a"
-    key = stage.hold("a")
-    stage.bidders.settle()
+    key = stage.offered[0][0].key
+    stage.held("a", key)
+    stage.decide()
     stage.begin()
     assert stage.winner() is None
     stage.holdings.drop(key)
@@ -148,7 +169,7 @@ def test_claims_compete_with_polls_and_end_with_the_epoch() -> None:
     assert bounds(stage) == (None, None)
     assert [stage.give(), stage.give(), stage.give(), stage.give()] == ["asking", "listening", "asking", None]
     assert len(claim.taken) == 2
-    stage.bidders.settle()
+    stage.decide()
     assert len(claim.taken) == 2, "kept until it is answered"
     assert stage.begin() == []
     stage.agent("asking", listens=False).epoch = 2
@@ -171,7 +192,9 @@ def test_few_needs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["give", "give", "settle", "free", "hold", "listen", "hang up", "record", "drop", "claim"]),
+        st.sampled_from(
+            ["give", "give", "decide", "accept", "pass", "hold", "free", "listen", "hang up", "record", "drop", "claim"]
+        ),
         st.integers(0, 4),
         st.integers(0, len(NEEDS) - 1),
     ),
@@ -192,6 +215,15 @@ def test_the_front_of_a_heap_is_the_best_of_all(steps: list[tuple[str, int, int]
         name, agent = f"a{who}", stage.fleet.get(f"a{who}")
         if step == "give":
             pass
+        elif step == "accept" and stage.offered:
+            # Held, while nobody has heard yet how it was decided.
+            task, agent = stage.offered[need % len(stage.offered)]
+            stage.held(agent.agent_id, task.key)
+            held.append(task.key)
+        elif step == "pass" and stage.offered:
+            stage.bidders.decided([stage.offered.pop(need % len(stage.offered))])
+        elif step == "decide":
+            stage.decide()
         elif step == "record":
             stage.agent(name, 1 + need, listens=False, rust=500 * need)
         elif step == "free" and held:
@@ -217,21 +249,20 @@ def test_the_front_of_a_heap_is_the_best_of_all(steps: list[tuple[str, int, int]
         assert (stage.bidders.anyone() and stage.bidders.wants(signature)) == (expected is not None)
         if step == "give":
             assert stage.give(signature) == expected
-            if need % 2:
-                if expected is not None:
-                    held.append(stage.hold(expected))
-                stage.bidders.settle()
-                for claim in [claim for claim in claims if claim.taken]:
-                    stage.bidders.remove(claim)
-                    claims.remove(claim)
-        else:
+        if step != "give" or need % 2:
             stage.bidders.settle()
+            for claim in [claim for claim in claims if claim.taken]:
+                stage.bidders.remove(claim)
+                claims.remove(claim)
 
 
 def _best_of_all(stage: Stage, claims: list[Demand], signature: Signature) -> str | None:
     found: list[tuple[float, int, str]] = []
     for agent in stage.fleet:
-        given = stage.bidders._promised[agent.agent_id]
+        given = sum(len(claim.taken) for claim in claims if claim.agent.agent_id == agent.agent_id)
+        given += sum(
+            to.agent_id == agent.agent_id and stage.holdings.get(task.key) is None for task, to in stage.offered
+        )
         used = stage.holdings.slots_used(agent.agent_id) + given
         own = [claim for claim in claims if claim.agent.agent_id == agent.agent_id and claim.fits(signature)]
         asks = any(len(claim.taken) < claim.limit for claim in own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from hive_client import Client, TaskContext, Worker
 from hive_client.models import Grant
 from hive_client.testing import FakeHive
 
-from ops.demo.agent import FOUND, RECORDED, STARTED, add_handlers, dependency_tallies
+from ops.demo.agent import FOUND, REPLACED, STARTED, add_handlers, dependency_tallies, run_agent
 from ops.demo.ledger import Ledger
 from ops.demo.plan import LINT, OUTLINE, REPORT, plan_tasks
+from ops.demo.recording import RECORDED
 from ops.demo.source import find_sources
 from ops.demo.verify import count_events, count_tasks, differences, report_tally
 from tests.ops.command_line import SCENARIO_LIMIT_S
@@ -66,6 +68,31 @@ def test_the_whole_tree_is_done_once(tmp_path: Path) -> None:
     assert (tally.outlined, tally.linted, tally.functions, tally.classes, tally.unparsable) == (3, 3, 2, 1, 1)
     assert tally.findings == {"syntax-error": 1, "unused-import": 1}
     assert [(f.name, f.complexity) for f in tally.most_complex] == [("f", 2), ("B.g", 1)]
+
+
+def test_an_agent_whose_name_was_taken_says_so_and_leaves(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with asyncio.timeout(SCENARIO_LIMIT_S), FakeHive() as fake, Client(fake.url) as client:
+            options = argparse.Namespace(
+                agent_id="one",
+                session_id="steps",
+                endpoints=fake.url,
+                capabilities=LINT,
+                root=tmp_path,
+                max_concurrent=1,
+            )
+            first = asyncio.create_task(run_agent(options))
+            async with client.changes.watch(from_revision=1) as watch:
+                async for message in watch:
+                    if any(change.type == "agent.registered" for change in message.changes):
+                        break
+            second = await client.agents.register("one")
+            await first
+            events = [event async for event in client.sessions.iterate_events("steps", types=[REPLACED])]
+            assert [event.data["code"] for event in events] == ["stale_epoch"]
+            assert (await client.agents.get("one")).epoch == second.epoch, "it did not take the name back"
+
+    asyncio.run(scenario())
 
 
 def test_results_that_a_grant_leaves_out_are_asked_for(tmp_path: Path) -> None:

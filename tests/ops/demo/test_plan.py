@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from ops.demo.plan import BATCH_ITEMS_MAX, DEPENDENCIES_MAX, batches, plan_tasks
+from ops.demo.plan import (
+    BATCH_ITEMS_MAX,
+    DEPENDENCIES_MAX,
+    PAUSED,
+    SURVEY_FILES_MAX,
+    TRIALS,
+    batches,
+    plan_survey,
+    plan_tasks,
+)
 
 
 def test_two_tasks_a_file_and_one_report_over_all() -> None:
@@ -46,3 +55,17 @@ def test_batches_keep_order_and_limits() -> None:
     assert [t["task_id"] for part in parts for t in part] == [t["task_id"] for t in tasks]
     assert all(len(part) <= BATCH_ITEMS_MAX for part in parts)
     assert all(sum(len(t.get("depends_on", ())) for t in part) <= 10_000 for part in parts)
+
+
+def test_only_the_agent_it_is_meant_for_gets_a_survey() -> None:
+    surveys = [
+        plan_survey("r", trial, [f"{n}.py" for n in range(500)], f"r.{trial}", lease_ms=6_000) for trial in TRIALS
+    ]
+    assert len({task["task_id"] for task in surveys}) == len({task["requires"][0]["name"] for task in surveys}) == 4
+    paused = surveys[TRIALS.index(PAUSED)]
+    assert (paused["payload"]["held_by"], paused["lease_ms"]) == ("r.paused", 6_000)
+    assert len(paused["payload"]["paths"]) == SURVEY_FILES_MAX
+
+
+def test_leases_are_as_long_as_wished() -> None:
+    assert {task["lease_ms"] for task in plan_tasks("r", ["a.py"], lease_ms=6_000)} == {6_000}
