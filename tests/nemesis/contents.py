@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -36,23 +36,24 @@ async def contents(fleet: Fleet, node_id: str) -> Contents:
     """All tasks and sessions this node shows, and what is in the sessions. Raises SilentError."""
     found = {}
     async for task in items(fleet, node_id, "/api/tasks?"):
-        found[f"task {task['task_id']}"] = _shown(task, task)
+        found[f"task {task['task_id']}"] = _shown(task, [_digest(task)])
     sessions = [session async for session in items(fleet, node_id, "/api/sessions?")]
     for session in sessions:
         name = session["session_id"]
-        found[f"session {name}"] = _shown(session, session)
+        found[f"session {name}"] = _shown(session, [_digest(session)])
         if session["last_seq"]:
-            events = [event async for event in items(fleet, node_id, f"/api/sessions/{name}/events?order=asc")]
-            found[f"events of {name}"] = _shown(session, *events)
+            events = items(fleet, node_id, f"/api/sessions/{name}/events?order=asc")
+            # Page by page: the proxies live on this loop, and the nodes notice when it stands still.
+            found[f"events of {name}"] = _shown(session, [_digest(event) async for event in events])
     return found
 
 
-def _shown(resource: dict[str, Any], *documents: dict[str, Any]) -> Shown:
-    digests = [
-        hashlib.blake2b(json.dumps(document, sort_keys=True).encode(), digest_size=12).hexdigest()
-        for document in documents
-    ]
+def _shown(resource: dict[str, Any], digests: Sequence[str]) -> Shown:
     return Shown(resource["created_revision"], resource["revision"], tuple(digests))
+
+
+def _digest(document: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(document, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 async def feed(fleet: Fleet, node_id: str) -> Feed:

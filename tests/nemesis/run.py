@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import random
 import subprocess
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
@@ -82,8 +83,10 @@ async def run(order: Order, tell: Callable[[str], None]) -> Report:
             history = History()
             await _storm(order, fleet, history, tell)
             lasted_s = history.now_s()
+            gc.freeze()
             ending = await look_at_the_end(fleet, history)
         finally:
+            gc.unfreeze()
             await fleet.close()
     history.defects += fleet.ends
     if len(fleet.node_ids) != order.nodes:
@@ -105,6 +108,9 @@ async def _storm(order: Order, fleet: Fleet, history: History, tell: Callable[[s
             if history.faults and history.now_s() > order.seconds:
                 break
             told = len(history.faults)
+            # The history only grows. Were the collector to go through all of it again and again, the proxies, which
+            # live in this process, would stand still for longer than an election takes.
+            gc.freeze()
             await blows.strike(blow)
             for fault in history.faults[told:]:
                 tell(f"{fault.begin_s:7.1f} s  {fault.kind}: {fault.detail}")
