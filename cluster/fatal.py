@@ -64,7 +64,8 @@ def way_out(error: BaseException) -> str:
         if isinstance(cause, _DAMAGED):
             return "start this node again: it builds its state anew from snapshot and log; if it does not, hive resync"
         if isinstance(cause, OSError | lmdb.Error | JournalError):
-            return "check its disk and permissions, then start this node again"
+            # LMDB calls a write that a full disk cut short an input/output error.
+            return "check its disk, free space and permissions, then start this node again"
     return f"this is a defect ({type(error).__name__}): the lines above say where; start this node again, and report it"
 
 

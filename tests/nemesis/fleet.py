@@ -54,7 +54,6 @@ class Fleet:
         self._secret = make_secret(directory)
         self._numbers = count(1)
         self._http: aiohttp.ClientSession | None = None
-        self._watchers: set[asyncio.Task[None]] = set()
         self.closing = asyncio.Event()
 
     @property
@@ -81,9 +80,9 @@ class Fleet:
         """Kill what runs."""
         self.closing.set()
         await self.kill(*self.node_ids)
-        for watcher in self._watchers:
-            watcher.cancel()
         for member in self.members.values():
+            if member.watcher is not None:
+                await member.watcher
             for proxy in member.place.proxies:
                 await proxy.close()
         if self._http is not None:
@@ -114,6 +113,8 @@ class Fleet:
         await self.kill(node_id)
         del self.endpoints[node_id]
         member = self.members.pop(node_id)
+        if member.watcher is not None:
+            await member.watcher
         self.ends_before += member.ends
         for proxy in member.place.proxies:
             await proxy.close()
@@ -163,11 +164,11 @@ class Fleet:
         for node_id in node_ids:
             member = self.members[node_id]
             if not member.process.running:
+                if member.watcher is not None:
+                    await member.watcher  # it judges the last end by what was asked for then
                 member.may_end, member.paused = False, False
                 await member.process.start()
-                watcher = asyncio.create_task(self._watch(member))
-                self._watchers.add(watcher)
-                watcher.add_done_callback(self._watchers.discard)
+                member.watcher = asyncio.create_task(self._watch(member))
 
     async def _watch(self, member: Member) -> None:
         status = await member.process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,7 @@ class Member:
     may_end: bool = False
     paused: bool = False
     ends: list[str] = field(default_factory=list)
+    watcher: asyncio.Task[None] | None = None
 
     @property
     def data_dir(self) -> Path:

@@ -63,7 +63,7 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to run. `directory` must be empty; `without` names kinds of blows that are left out; `netns` asks for a
-    network namespace for each node."""
+    network namespace for each node. It goes on after `seconds` until `blows_min` blows have fallen."""
 
     seed: int
     seconds: float
@@ -71,6 +71,7 @@ class Order:
     directory: Path
     without: Collection[str] = ()
     netns: bool = False
+    blows_min: int = 1
 
 
 async def run(order: Order, tell: Callable[[str], None]) -> Report:
@@ -105,7 +106,7 @@ async def _storm(order: Order, fleet: Fleet, history: History, tell: Callable[[s
     async with _working(order, fleet, history):
         for blow in plan(order.seed, order.without):
             await pause(blow.gap_s, blows.ending)
-            if history.faults and history.now_s() > order.seconds:
+            if blow.number >= order.blows_min and history.now_s() > order.seconds:
                 break
             told = len(history.faults)
             # The history only grows. Were the collector to go through all of it again and again, the proxies, which

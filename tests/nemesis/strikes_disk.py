@@ -24,6 +24,8 @@ FOUND_OUT_WITHIN_S = 30.0
 VERDICT_S = 1.0
 DIFFERS, COMPARED = "hive_state_differs", "hive_state_compared"
 CAUGHT_UP_WITHIN_S = 20.0
+NO_SPACE = ("No space left on device", "Input/output error")
+"""LMDB says the latter of a write that was cut short."""
 BAD_PAGE = (-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGABRT)
 """Ends of a process whose state's pages point nowhere. The file is mapped, so the kernel may be first to notice."""
 
@@ -45,7 +47,7 @@ async def disk_full(strike: Strike) -> str:
         member.may_end = False
         return f"{node_id}, leader {led}: it went on"
     line = member.process.last_line()
-    if "No space left on device" not in line:
+    if not any(words in line for words in NO_SPACE):
         strike.defect(f"{node_id} ended on a full disk, but said: {line}")
     return f"{node_id}, leader {led}: it ended"
 
