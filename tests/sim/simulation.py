@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -221,5 +224,16 @@ class Simulation:
 def simulate(seed: int, *, nodes: int = 3, trouble_s: float = 10.0, focus: str | None = None) -> Report:
     """Run one seed. `focus`: what kind of trouble, see `plan.FOCI`; by default the seed decides."""
     plan = plan_of(seed, nodes, trouble_s, focus)
-    with silence(), settings_of(plan):
+    with silence(), settings_of(plan), _chance_of(seed):
         return Simulation(seed, plan).run()
+
+
+@contextmanager
+def _chance_of(seed: int) -> Iterator[None]:
+    """What the duties of a leader leave to chance, such as the jitter of retries, is the seed's too."""
+    before = random.getstate()
+    random.seed(f"chance {seed}")
+    try:
+        yield
+    finally:
+        random.setstate(before)
