@@ -82,6 +82,14 @@ def end_of(prefix: bytes) -> bytes:
     return stripped[:-1] + bytes([stripped[-1] + 1])
 
 
+def behind(prefix: bytes, after: int | None, *, ascending: bool) -> tuple[bytes, bytes]:
+    """The range of the keys `prefix` and eight bytes that a list goes on with when it has shown number `after`: those
+    above it, or when it descends those below; all of them for None."""
+    if after is None:
+        return prefix, end_of(prefix)
+    return (prefix + u64(after + 1), end_of(prefix)) if ascending else (prefix, prefix + u64(after))
+
+
 META = b"M"
 
 

@@ -207,12 +207,7 @@ def scan(
 ) -> Iterator[tuple[int, tuple[Schedule, Definition] | None]]:
     """(position, schedule with its definition) in order of creation, newest first; None stands for one that is not
     wanted. `after` is the position to go on behind."""
-    prefix = b"Y" + keys.u32(project_no)
-    start, end = prefix, keys.end_of(prefix)
-    if after is not None and ascending:
-        start = prefix + keys.u64(after + 1)
-    elif after is not None:
-        end = prefix + keys.u64(after)
+    start, end = keys.behind(b"Y" + keys.u32(project_no), after, ascending=ascending)
     for _, data in reader.scan(start, end, reverse=not ascending):
         schedule = _decoder.decode(data)
         definition = definition_of(reader, project_no, schedule)

@@ -307,12 +307,7 @@ def scan(
     `after` is the position to go on behind. The caller counts what it is shown and stops where its page or
     its patience ends: every position it saw is a cursor.
     """
-    prefix = b"J" + keys.u32(project_no)
-    start, end = prefix, keys.end_of(prefix)
-    if after is not None and ascending:
-        start = prefix + keys.u64(after + 1)
-    elif after is not None:
-        end = prefix + keys.u64(after)
+    start, end = keys.behind(b"J" + keys.u32(project_no), after, ascending=ascending)
     for _, data in reader.scan(start, end, reverse=not ascending):
         session = session_record.decode(data)
         yield session.number, session if _is_wanted(session, wanted) else None
