@@ -12,7 +12,9 @@ import secrets
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
+"""Of what is in a data directory. 2: the state has rows for queues and for tasks that have ended, which are kept with
+every transition; a state without them cannot be gone on with."""
 
 _FOUND_IN_NEW = {"LOCK", "lost+found", "node.json.new"}
 """What a directory may hold that never held an identity."""

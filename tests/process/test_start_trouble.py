@@ -114,7 +114,7 @@ def test_identity_that_was_lost(used: Options, tmp_path: Path) -> None:
     expect_refusal(options, FAILED, "no node.json", "bring node.json back")
 
 
-@pytest.mark.parametrize("content", [b"", b'{"format": 1}', b"\xff"])
+@pytest.mark.parametrize("content", [b"", b'{"format": 2}', b"\xff"])
 def test_identity_that_cannot_be_read(used: Options, tmp_path: Path, content: bytes) -> None:
     options = copy_of(used, tmp_path / "n1")
     (options.data_dir / "node.json").write_bytes(content)
