@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,15 +38,17 @@ def remount(path: Path, options: str) -> None:
     assert mounted.returncode == 0, mounted.stderr
 
 
-def fill(path: Path) -> Path:
-    """Leave no free byte on the disk of this directory; returns the file to delete."""
+def fill(path: Path, *, free_bytes: int = 0) -> Path:
+    """Leave so much of the disk of this directory (up to 1 MiB more, at no moment less); returns the file to delete."""
     ballast = path / "ballast"
     with ballast.open("wb", buffering=0) as file:
-        block = bytes(1 << 20)
-        while block:
+        block_bytes = 1 << 20
+        while block_bytes:
+            if free_bytes and shutil.disk_usage(path).free < free_bytes + block_bytes:
+                return ballast
             try:
-                written = file.write(block)
+                written = file.write(bytes(block_bytes))
                 assert written
             except OSError:
-                block = block[: len(block) // 2]
+                block_bytes //= 2
     return ballast

@@ -106,7 +106,7 @@ async def test_cluster_is_read_only_while_space_is_short(tmp_path: Path) -> None
             await node.ready()
             await node.client.sessions.create(session_id=SESSION)
             await node.client.sessions.create(session_id="other")
-            ballast = leave(fill(disk), 16 << 20)
+            ballast = fill(disk, free_bytes=16 << 20)
             await alarmed(node, ["read_only", "disk_low"])
             with pytest.raises(Unavailable) as refused:
                 await node.client.sessions.append(SESSION, type="custom.block", data={"text": BLOCK}, timeout_s=0.5)
@@ -123,13 +123,6 @@ async def test_cluster_is_read_only_while_space_is_short(tmp_path: Path) -> None
         assert "the cluster is read-only: space is short" in told
         assert "below min_free_bytes=33554432; free some space" in told
         assert "the cluster takes all writes again" in told
-
-
-def leave(ballast: Path, free_bytes: int) -> Path:
-    """Give so much back of a disk that was filled."""
-    with ballast.open("r+b") as file:
-        file.truncate(ballast.stat().st_size - free_bytes)
-    return ballast
 
 
 async def alarmed(node: LoneNode, alarms: list[str]) -> None:
@@ -149,7 +142,7 @@ async def test_disk_too_full_for_a_snapshot(tmp_path: Path) -> None:
             await node.client.sessions.create(session_id=SESSION)
             for _ in range(100):
                 await node.client.sessions.append(SESSION, type="custom.block", data={"text": BLOCK})
-            ballast = leave(fill(disk), 2 << 20)
+            ballast = fill(disk, free_bytes=2 << 20)
             with pytest.raises(Unavailable) as refused:
                 await node.client.cluster.snapshot(timeout_s=4.0)
             assert refused.value.code == "read_only"
