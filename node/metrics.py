@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from cluster.replica import Metrics, Replica, View
 from node.api.traffic import BUCKETS_S, Traffic
 from statemachine import counters, machine, projects, queues
+from statemachine.budget_record import SCOPES
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 DISK_BUCKETS_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 4.096)
@@ -175,6 +176,9 @@ class NodeMetrics(Collector):
                 if name.startswith(f"{noun}.")
             ]
             yield _gauge(f"hive_{noun}", f"{noun.capitalize()} by status.", by_status, ["status"])
+        for name, what in (("budgets", "Budgets by scope."), ("budgets_exceeded", "Budgets that are used up.")):
+            by_scope = [((scope,), sums.get(f"{name}.{scope}", 0)) for scope in SCOPES]
+            yield _gauge(f"hive_{name}", what, by_scope, ["scope"])
         active = sum(sums.get(f"agents.{name}", 0) for name in ("online", "busy", "draining"))
         yield _gauge("hive_active_agents_total", "Agents that are there: online, busy or draining.", [((), active)])
         yield _gauge("hive_task_queue_length", "Tasks that wait for an agent.", [((), sums.get("tasks.pending", 0))])

@@ -11,6 +11,9 @@ from ops.connection import Hive, connected
 app = typer.Typer(help="Look at the agents of the fleet; drain or remove one.", no_args_is_help=True)
 
 AgentId = Annotated[str, typer.Argument(metavar="AGENT_ID")]
+LearnedNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME]...", help="Capabilities, or types of tasks; none: all of them.")
+]
 
 COLUMNS = {
     "AGENT ID": "agent_id",
@@ -24,7 +27,8 @@ COLUMNS = {
 }
 FIELDS = (
     "agent_id", "name", "status", "epoch", "endpoint", "model", "specialization", "capabilities", "hardware", "labels",
-    "projects", "max_concurrent", "free_slots", "current_tasks", "last_seen", "performance", "revision",
+    "projects", "max_concurrent", "free_slots", "current_tasks", "last_seen", "performance", "completed", "failed",
+    "learned_proficiency", "learned", "average_cost_usd", "revision",
 )  # fmt: skip
 
 
@@ -52,6 +56,17 @@ async def list_(
 async def get(hive: Hive, agent_id: AgentId) -> None:
     """Show one agent."""
     hive.show(await hive.client.agents.get(agent_id, live=True), FIELDS)
+
+
+@app.command("reset-learned")
+@connected
+async def reset_learned(
+    hive: Hive,
+    agent_id: AgentId,
+    names: LearnedNames = None,
+) -> None:
+    """Forget what an agent's attempts taught about how well it does something."""
+    hive.show(await hive.client.agents.reset_learned(agent_id, names or None), FIELDS)
 
 
 @app.command("drain")

@@ -8,6 +8,7 @@ import typer
 
 from ops import (
     agent,
+    budget,
     cluster,
     dev,
     member,
@@ -17,6 +18,7 @@ from ops import (
     resync,
     schedule,
     session,
+    settings,
     status,
     task,
     task_waits,
@@ -68,6 +70,8 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(agent.app, name="agent")
 app.add_typer(session.app, name="session")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(budget.app, name="budget")
+app.add_typer(settings.app, name="settings")
 app.add_typer(bench_command.app, name="bench")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,7 +33,8 @@ COLUMNS = {
 }
 FIELDS = (
     "task_id", "project", "status", "type", "queue", "title", "description", "priority", "requires", "labels",
-    "depends_on", "group_id", "session_id", "unique_key", "not_before", "deadline", "attempt", "tries", "max_attempts",
+    "depends_on", "group_id", "session_id", "unique_key", "locks", "not_before", "deadline", "attempt", "tries",
+    "max_attempts",
     "agent_id", "waiting", "progress", "payload", "result", "failure", "created_at", "started_at", "completed_at",
     "revision",
 )  # fmt: skip
@@ -55,6 +57,10 @@ async def create(
     delay_ms: Annotated[int | None, typer.Option("--delay-ms")] = None,
     max_attempts: Annotated[int | None, typer.Option("--max-attempts")] = None,
     unique_key: Annotated[str | None, typer.Option("--unique-key")] = None,
+    lock: Annotated[
+        list[str] | None, typer.Option("--lock", metavar="PATH", help="For it alone; * ? [] ** match.")
+    ] = None,
+    shared_lock: Annotated[list[str] | None, typer.Option("--shared-lock", metavar="PATH")] = None,
     task_id: Annotated[str | None, typer.Option("--task-id", help="[default: made by the node]")] = None,
     key: KeyOption = None,
 ) -> None:
@@ -73,6 +79,7 @@ async def create(
         "delay_ms": delay_ms,
         "max_attempts": max_attempts,
         "unique_key": unique_key,
+        "locks": _locks(lock or (), shared_lock or ()) or None,
         "task_id": task_id,
         "idempotency_key": key,
     }
@@ -102,6 +109,11 @@ def _requirement(text: str) -> dict[str, Any]:
         return {"name": name, "min_proficiency": float(proficiency)}
     except ValueError:
         return {"name": text}  # capability names may have colons
+
+
+def _locks(exclusive: Sequence[str], shared: Sequence[str]) -> list[dict[str, Any]]:
+    modes = ((exclusive, True), (shared, False))
+    return [{"path": path, "exclusive": mode} for paths, mode in modes for path in paths]
 
 
 def _label(text: str) -> tuple[str, str]:

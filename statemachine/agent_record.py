@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 import msgspec
 
-from statemachine import limits
+from statemachine import limits, proficiency
 from statemachine.commands import Capability, Json
 from statemachine.keys import end_of, from_u64, name, u64
+from statemachine.proficiency import Ended
 from statemachine.store import Overlay, Reader
 
 ONLINE, UNRESPONSIVE, OFFLINE = "online", "unresponsive", "offline"
 LIVENESS = (ONLINE, UNRESPONSIVE, OFFLINE)
 ANY_PROJECT = "*"
+_PROVIDER = "provider="
 
 
 class Agent(msgspec.Struct, array_like=True):
@@ -22,6 +24,8 @@ class Agent(msgspec.Struct, array_like=True):
     So an epoch is never used twice, not even by an agent of the same id that was deleted and came back.
     `liveness` is the last transition the leader had replicated. `slots_high` is the largest
     `max_concurrent` it ever had: it may hold more than it has slots only because it shrank.
+    `label_names` are its labels as `name=value`: each is a capability too, at full proficiency unless
+    `capabilities` has it.
     """
 
     number: int
@@ -47,19 +51,47 @@ class Agent(msgspec.Struct, array_like=True):
     created_revision: int
     revision: int
     slots_high: int
+    label_names: tuple[str, ...] = ()
+
+    def proficiency(self, name: str) -> int:
+        """How well it says it does something, in ten-thousandths; -1 when it says nothing of it."""
+        for capability in self.capabilities:
+            if capability.name == name:
+                return capability.proficiency
+        return 10_000 if name in self.label_names else -1
+
+    def proficiencies(self) -> Iterator[tuple[str, int]]:
+        """Everything it can do, and how well, labels first: what comes later under the same name counts."""
+        for label in self.label_names:
+            yield label, 10_000
+        for capability in self.capabilities:
+            yield capability.name, capability.proficiency
+
+    @property
+    def provider(self) -> str | None:
+        """Who serves its model, by its label `provider`."""
+        for label in self.label_names:
+            if label.startswith(_PROVIDER):
+                return label[len(_PROVIDER) :]
+        return None
 
 
 class Load(msgspec.Struct, array_like=True):
     """What an agent holds (offers, running attempts, stopped ones it did not confirm) and how its
     attempts ended.
 
-    `deleted`: the agent is gone, the row goes with the last task it held.
+    `deleted`: the agent is gone, the row goes with the last task it held. `success`, `attempts`,
+    `cost_micro` (None: never told) and `learned` are what its attempts taught (`proficiency`).
     """
 
     held: int = 0
     completed: int = 0
     failed: int = 0
     deleted: bool = False
+    success: int = proficiency.PRIOR
+    attempts: int = 0
+    cost_micro: int | None = None
+    learned: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -107,15 +139,41 @@ def load_of(reader: Reader, number: int) -> Load:
     return Load() if data is None else _load_decoder.decode(data)
 
 
-def add_load(state: Overlay, number: int, *, held: int = 0, completed: int = 0, failed: int = 0) -> None:
-    """Add to an agent's load."""
+def add_load(state: Overlay, number: int, held: int, ended: Ended | None = None) -> None:
+    """Add to what an agent holds; `ended` is the attempt by whose end it lets go of a task."""
     load = load_of(state, number)
     load.held += held
-    load.completed += completed
-    load.failed += failed
+    if ended is not None:
+        _learn(load, ended)
     if load.held < 0:
         raise AssertionError(f"agent number {number} would hold {load.held} tasks")
     _put_load(state, number, load)
+
+
+def _learn(load: Load, ended: Ended) -> None:
+    if ended.completed:
+        load.completed += 1
+    else:
+        load.failed += 1
+    load.cost_micro = proficiency.moved_cost(load.cost_micro, ended.cost_micro)
+    if ended.succeeded is not None:
+        load.attempts += 1
+        load.success = proficiency.moved(load.success, succeeded=ended.succeeded)
+        load.learned = proficiency.taught(load.learned, ended.task, succeeded=ended.succeeded)
+
+
+def reset_learned(state: Overlay, number: int, names: tuple[str, ...] | None) -> bool:
+    """Forget what an agent's attempts taught about these names, or all of it (None); whether there was anything."""
+    load = load_of(state, number)
+    before = msgspec.structs.replace(load)
+    if names is None:
+        load.success, load.attempts, load.cost_micro, load.learned = proficiency.PRIOR, 0, None, b""
+    else:
+        load.learned = proficiency.without(load.learned, names)
+    if load == before:
+        return False
+    _put_load(state, number, load)
+    return True
 
 
 def _put_load(state: Overlay, number: int, load: Load) -> None:

@@ -16,6 +16,7 @@ from statemachine.commands import (
     DrainAgent,
     RegisterAgent,
     RequeueAgentWork,
+    ResetLearned,
     SetAgentLiveness,
 )
 from statemachine.context import CLUSTER, Context
@@ -34,6 +35,7 @@ _REPLACED = (
     "labels",
     "metadata",
     "max_concurrent",
+    "label_names",
 )
 
 
@@ -101,6 +103,7 @@ def _create(ctx: Context, command: RegisterAgent, names: tuple[str, ...]) -> Out
         created_revision=revision,
         revision=revision,
         slots_high=command.max_concurrent,
+        label_names=command.label_names,
     )
     agent_record.create(ctx.state, agent)
     _count(ctx, agent, 1)
@@ -163,7 +166,7 @@ def _count(ctx: Context, agent: Agent, delta: int) -> None:
     ctx.count(f"agents.{agent_record.counted_status(agent)}", delta, project_no=CLUSTER)
 
 
-def _report(ctx: Context, agent: Agent, kind: str, data: dict[str, Any]) -> None:
+def _report(ctx: Context, agent: Agent, kind: str, data: dict[str, Any] | None) -> None:
     """Agents belong to no project: their changes are shown to watchers of every project (`project` is
     empty)."""
     ctx.change(agent.revision, kind, "agent", agent.agent_id, data=data, project="")
@@ -180,6 +183,17 @@ def _drain(ctx: Context, command: DrainAgent) -> Outcome:
     if agent.liveness != ONLINE:
         _report(ctx, agent, "agent.status_changed", {"draining": agent.draining, "epoch": agent.epoch})
     return accepted(Item(200, agent.agent_id, revision))
+
+
+def _reset_learned(ctx: Context, command: ResetLearned) -> Outcome:
+    agent = _require(ctx, command.agent_id)
+    if not agent_record.reset_learned(ctx.state, agent.number, command.names):
+        return accepted(Item(200, agent.agent_id, agent.revision))
+    agent.revision, agent.updated_at = ctx.take_revision(), ctx.time_ms
+    agent_record.put(ctx.state, agent)
+    names = None if command.names is None else {"names": list(command.names)}
+    _report(ctx, agent, "agent.learned_reset", names)
+    return accepted(Item(200, agent.agent_id, agent.revision))
 
 
 def _delete(ctx: Context, command: DeleteAgent) -> Outcome:
@@ -234,6 +248,7 @@ HANDLERS: dict[type[Command], Callable[[Context, Any], Outcome]] = {
     RegisterAgent: _register,
     DrainAgent: _drain,
     DeleteAgent: _delete,
+    ResetLearned: _reset_learned,
     SetAgentLiveness: _set_liveness,
     RequeueAgentWork: _requeue_work,
 }

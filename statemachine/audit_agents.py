@@ -6,6 +6,7 @@ from collections import Counter
 
 from statemachine import agent_record, counters, work
 from statemachine.agent_record import LIVENESS, Agent
+from statemachine.audit_settings import faults_of_learned
 from statemachine.audit_tasks import Tasks
 from statemachine.context import CLUSTER
 from statemachine.keys import end_of, from_u64
@@ -45,6 +46,8 @@ def _check_loads(reader: Reader, agents: dict[int, Agent], held: Counter[int], f
             faults.append(f"agent number {number}: a load that should not be: {load}")
         elif number in agents and load.held > agents[number].slots_high:
             faults.append(f"agent {agents[number].agent_id} holds {load.held}, it never had so many slots")
+    for number, load in loads.items():
+        faults.extend(f"agent number {number}: {fault}" for fault in faults_of_learned(load))
 
 
 def _faults_of_hold(task: Task, agent: Agent | None) -> list[str]:
@@ -59,6 +62,7 @@ def _faults_of_hold(task: Task, agent: Agent | None) -> list[str]:
 
 def _check_counters(reader: Reader, agents: dict[int, Agent], faults: list[str]) -> None:
     wanted = Counter(f"agents.{agent_record.counted_status(agent)}" for agent in agents.values())
-    found = {name: count for name, count in counters.read(reader, CLUSTER).items() if count}
+    of_cluster = counters.read(reader, CLUSTER)
+    found = {name: count for name, count in of_cluster.items() if count and name.startswith("agents.")}
     if wanted != found:
         faults.append(f"counters of agents: {found} where there are {dict(wanted)}")

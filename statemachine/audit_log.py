@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from statemachine import changes, counters, machine, projects, session_record, sessions, work
+from statemachine import changes, counters, former_sessions, machine, projects, session_record, sessions, work
 from statemachine.keys import end_of, from_u64, u32
 from statemachine.records import Meta, Project
 from statemachine.store import Reader
@@ -26,6 +26,7 @@ def check(reader: Reader, faults: list[str]) -> None:
             faults.append(f"project {project.name} is not found by its name")
         _check_idempotency(reader, project, faults)
     _check_sessions(reader, faults)
+    _check_former_sessions(reader, faults)
 
 
 def _check_feed(reader: Reader, meta: Meta, faults: list[str]) -> None:
@@ -53,6 +54,15 @@ def _check_idempotency(reader: Reader, project: Project, faults: list[str]) -> N
         faults.append(f"project {project.name}: {len(hashes)} idempotency records, {len(rows)} by expiry")
 
 
+def _check_former_sessions(reader: Reader, faults: list[str]) -> None:
+    rows = {key: value for key, value in reader.scan(b"j", end_of(b"j")) if len(value) != 8}
+    removed = sorted((key, from_u64(value[8:])) for key, value in rows.items())
+    by_time = sorted((key, at) for at, key in former_sessions.scan(reader))
+    count = machine.read_meta(reader).former_sessions
+    if removed != by_time or len(removed) != count:
+        faults.append(f"former sessions {removed}, by time {by_time}; meta says {count}")
+
+
 def _check_sessions(reader: Reader, faults: list[str]) -> None:
     wanted: Counter[tuple[int, str]] = Counter()
     by_time: set[bytes] = set()
@@ -67,7 +77,7 @@ def _check_sessions(reader: Reader, faults: list[str]) -> None:
                 faults.append(f"session {session.session_id} is not found by its id")
             prefix = b"E" + u32(project.number) + session.number.to_bytes(8, "big")
             seqs = [from_u64(key[-8:]) for key, _ in reader.scan(prefix, end_of(prefix))]
-            if seqs != list(range(1, session.last_seq + 1)) or session.stats.events != session.last_seq:
+            if seqs != list(range(session.first_seq, session.last_seq + 1)) or session.stats.events != len(seqs):
                 faults.append(f"session {session.session_id} has {len(seqs)} events; it says {session.last_seq}")
     rows = {key for table in (b"e", b"z") for key, _ in reader.scan(table, end_of(table))}
     if rows != by_time:

@@ -128,6 +128,13 @@ class Backoff(msgspec.Struct, array_like=True, frozen=True):
     jitter: int = 2_000
 
 
+class PathLock(msgspec.Struct, array_like=True, frozen=True):
+    """A lock on the paths that a pattern (`globs`) matches."""
+
+    path: str
+    exclusive: bool = True
+
+
 class NewTask(msgspec.Struct, array_like=True, frozen=True):
     """A task as submitted. `not_before`/`deadline` are absolute; when the user gave the relative twins
     (`delay_ms`, `deadline_in_ms`) they are added to the entry's time by the handler."""
@@ -157,6 +164,7 @@ class NewTask(msgspec.Struct, array_like=True, frozen=True):
     concurrency_key: str | None = None
     session_id: str | None = None
     metadata: Json | None = None
+    locks: tuple[PathLock, ...] = ()
 
 
 class SubmitTasks(Command, frozen=True):
@@ -482,7 +490,8 @@ class Capability(msgspec.Struct, array_like=True, frozen=True):
 class RegisterAgent(Command, frozen=True):
     """201 and a new epoch, or 200 and the same epoch for the same `instance_id`. numbers = (epoch,).
 
-    `agent` fields are replaced. What was held under the old epoch is requeued at once.
+    `agent` fields are replaced. What was held under the old epoch is requeued at once. `label_names` are its
+    labels as `name=value`, by which tasks may ask for it.
     """
 
     agent_id: str
@@ -498,6 +507,7 @@ class RegisterAgent(Command, frozen=True):
     max_concurrent: int = 1
     instance_id: str | None = None
     metadata: Json | None = None
+    label_names: tuple[str, ...] = ()
 
 
 class DrainAgent(Command, frozen=True):
@@ -533,6 +543,13 @@ class RequeueAgentWork(Command, frozen=True):
     """Leader: offers to agents that are gone go back to pending; running attempts wait for their leases."""
 
     items: tuple[AgentBelieved, ...]
+
+
+class ResetLearned(Command, frozen=True):
+    """Forget what the agent's attempts taught about these names; None: about everything."""
+
+    agent_id: str
+    names: tuple[str, ...] | None = None
 
 
 # --- schedules (100-109) ------------------------------------------------------------------------------------
@@ -600,6 +617,37 @@ class FireSchedule(Command, frozen=True):
     next_ms: int | None
 
 
+# --- budgets (110-119) ---------------------------------------------------------------------------------------
+
+
+class PutBudget(Command, frozen=True):
+    """The limits of a budget anew; the first makes it. `scope`: `project`, `session` or `agent`. Costs in
+    micro-dollars, a maximum of None is no limit; `reserve_*` is set aside with each grant. The same again: 200 without
+    a revision. `if_revision`: 0 where there is none yet."""
+
+    scope: str
+    id: str
+    max_tokens: int | None = None
+    max_cost: int | None = None
+    reserve_tokens: int = 0
+    reserve_cost: int = 0
+    if_revision: int | None = None
+
+
+class ResetBudget(Command, frozen=True):
+    """A new period: nothing is spent. What is reserved stays."""
+
+    scope: str
+    id: str
+
+
+class DeleteBudget(Command, frozen=True):
+    """Remove a budget: nothing limits any more."""
+
+    scope: str
+    id: str
+
+
 # --- members of the cluster (90-99) -------------------------------------------------------------------------
 
 
@@ -654,6 +702,16 @@ class PinJournal(Command, frozen=True):
     http_address: str
 
 
+# --- settings (120-129) -------------------------------------------------------------------------------------
+
+
+class UpdateSettings(Command, frozen=True):
+    """Set some replicated settings (`settings.SETTINGS`), by name; None: back to the default."""
+
+    values: tuple[tuple[str, int | None], ...]
+    if_revision: int | None = None
+
+
 COMMANDS: dict[int, type[Command]] = {
     1: CreateProject,
     10: CreateSession,
@@ -692,6 +750,7 @@ COMMANDS: dict[int, type[Command]] = {
     82: DeleteAgent,
     83: SetAgentLiveness,
     84: RequeueAgentWork,
+    85: ResetLearned,
     90: FoundMembers,
     91: AddMember,
     92: PromoteMember,
@@ -703,6 +762,10 @@ COMMANDS: dict[int, type[Command]] = {
     102: DeleteSchedule,
     103: TriggerSchedule,
     104: FireSchedule,
+    110: PutBudget,
+    111: ResetBudget,
+    112: DeleteBudget,
+    120: UpdateSettings,
 }
 
 NUMBERS: dict[type[Command], int] = {kind: number for number, kind in COMMANDS.items()}
@@ -710,7 +773,7 @@ NUMBERS: dict[type[Command], int] = {kind: number for number, kind in COMMANDS.i
 CLUSTER_SCOPED = frozenset(
     {OfferTasks, WithdrawOffers, ExpireLeases, ExpireRuns, WakeTasks, ExpireTasks, DoWork}
     | {EndWaits, RemoveEndedTasks, RemoveEndedSessions}
-    | {RegisterAgent, DrainAgent, DeleteAgent, SetAgentLiveness, RequeueAgentWork}
+    | {RegisterAgent, DrainAgent, DeleteAgent, SetAgentLiveness, RequeueAgentWork, ResetLearned, UpdateSettings}
     | {FoundMembers, AddMember, PromoteMember, RemoveMember, UpdateMember, PinJournal}
 )
 """Commands that live in no single project: they name the project of each item, or concern the cluster."""
@@ -718,7 +781,9 @@ CLUSTER_SCOPED = frozenset(
 MEMBERSHIP = frozenset({FoundMembers, AddMember, PromoteMember, RemoveMember, UpdateMember, PinJournal})
 """Commands that only the leader's own membership rules may put into the log, in an entry of their own."""
 
-PROJECT_CREATING = frozenset({CreateProject, CreateSession, AppendEvents, SubmitTasks, UpdateQueue, CreateSchedule})
+PROJECT_CREATING = frozenset(
+    {CreateProject, CreateSession, AppendEvents, SubmitTasks, UpdateQueue, CreateSchedule, PutBudget}
+)
 """Writes that may create their project on first use."""
 
 VERSION = 1

@@ -91,6 +91,7 @@ CATALOGUE: dict[str, str] = {
     "agent.registered": "an agent joined",
     "agent.status_changed": "an agent's status changed",
     "agent.deleted": "an agent was removed",
+    "agent.learned_reset": "what an agent's attempts had taught was forgotten",
     "agent.handoff": "one agent handed its work to another",
     # knowledge
     "memory.created": "something was remembered",
@@ -116,6 +117,7 @@ CATALOGUE: dict[str, str] = {
     "metric.recorded": "a figure was measured",
     "error.raised": "something went wrong",
     "error.recovered": "something that had gone wrong was put right",
+    "settings.updated": "replicated settings changed",
     "system.alert": "an operator should look",
     "system.maintenance": "an operator is at work",
     "cluster.leader_changed": "another node leads",

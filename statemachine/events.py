@@ -221,7 +221,7 @@ def scan(
 
 def seq_at(reader: Reader, project_no: int, session: Session, time_ms: int) -> int:
     """The first seq recorded at `time_ms` or later; `last_seq` + 1 when there is none."""
-    low, high = 1, session.last_seq + 1
+    low, high = session.first_seq, session.last_seq + 1
     while low < high:
         middle = (low + high) >> 1
         event = get(reader, project_no, session, middle)

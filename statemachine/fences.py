@@ -18,7 +18,7 @@ def check(state: Reader, project: Project | None, fence: Fence) -> None:
     elif fence.kind == "agent":
         _check_agent(state, fence)
     elif fence.kind == "lock":
-        raise Refused("stale_token", f"lock {fence.resource_id!r} is not held")
+        raise Refused("stale_token", f"lock {fence.resource_id!r} is not held", {"token": None})
     else:
         raise Refused("invalid_request", "Hive-Fence names a task, an agent or a lock")
 
@@ -26,7 +26,8 @@ def check(state: Reader, project: Project | None, fence: Fence) -> None:
 def _check_task(state: Reader, project: Project | None, fence: Fence) -> None:
     task = None if project is None else task_record.find(state, project.number, fence.resource_id)
     if task is None:
-        raise Refused("stale_attempt", f"the fence names task {fence.resource_id!r}, which does not exist")
+        detail = f"the fence names task {fence.resource_id!r}, which does not exist"
+        raise Refused("stale_attempt", detail, dict.fromkeys(("status", "attempt", "agent_id", "granted_at")))
     if task.status not in HELD or task.attempt != fence.number:
         detail = f"the fence's task is {task.status} at attempt {task.attempt}: stop working on it"
         raise Refused("stale_attempt", detail, task_store.current(task))

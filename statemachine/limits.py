@@ -63,12 +63,24 @@ WAIT_OPTIONS_BYTES_MAX = 16 << 10
 RESUME_DATA_BYTES_MAX = 64 << 10
 RESUMES_KEPT_MAX = 16
 RESUMES_BYTES_MAX = 256 << 10
+# Locks on paths. A directory's worth of a pattern is part of a key; each wildcard is a state to be walked through. Held
+# ones are compared with those of each task that is granted; one task with patterns of everything may look at all twice.
+LOCKS_MAX = 32
+LOCK_PATH_BYTES_MAX = 256
+LOCK_SEGMENTS_MAX = 32
+LOCK_WILDCARDS_MAX = 16
+LOCKS_HELD_MAX = 10_000
+LOCK_COMPARISONS_MAX = 20_000
 RETRY_LIMIT_MAX = 1_000_000
 RETRY_RATE_MAX = 100_000
 # Tasks that were removed: who is still about one of them, and has not heard of it for so long, is gone for good.
 FORMER_TASK_KEPT_MS = 24 * 3_600_000
 FORMER_TASKS_MAX = 1_000_000
 FORMER_TASKS_FORGOTTEN_PER_REMOVAL = 2
+# And sessions, for whoever still expects a seq of one.
+FORMER_SESSION_KEPT_MS = 24 * 3_600_000
+FORMER_SESSIONS_MAX = 1_000_000
+FORMER_SESSIONS_FORGOTTEN_PER_REMOVAL = 2
 
 # Schedules. Runs behind one another, and missed runs that are made up for, are as many as a glance can take in: what
 # is further behind does not keep up. The id leaves room for the time of the run in the task's id.
@@ -88,9 +100,17 @@ QUEUE_RATE_MILLI_MAX = 100_000_000
 # Those that hold a key are looked at with each grant of another.
 MAX_RUNNING_PER_KEY_MAX = 1_000
 
+# Budgets, in tokens or micro-dollars: a thousand times what one report may say, and exact in any JSON. What is spent is
+# counted no further than numbers can hold.
+BUDGETS_MAX = 100_000
+BUDGET_MAX = 10**15
+BUDGET_SUM_MAX = 2**62
+
 # Agents.
 CAPABILITIES_MAX = 128
 MAX_CONCURRENT_MAX = 1_000
+# What an agent learned is rewritten with every task it ends; one task may require all of these.
+LEARNED_MAX = 32
 
 # Idempotency (API.md section 1).
 IDEMPOTENCY_TTL_MS = 24 * 3_600_000
@@ -116,5 +136,7 @@ if ENTRY_COMMANDS_MAX < BATCH_ITEMS_MAX:
     raise AssertionError("an entry must hold the largest batch")
 if SCHEDULE_ID_BYTES_MAX + 28 > ID_BYTES_MAX:
     raise AssertionError("the id of a run must hold the schedule's and a number of 19 digits")
+if REQUIRES_MAX > LEARNED_MAX:
+    raise AssertionError("what one task requires must fit into what an agent learned")
 if ID_BYTES_MAX + 40 > KEY_BYTES_MAX:
     raise AssertionError("a key must hold the longest id and its prefix")

@@ -11,6 +11,7 @@ import msgspec
 
 from statemachine import (
     agents,
+    budgets,
     changes,
     commands,
     counters,
@@ -24,6 +25,7 @@ from statemachine import (
     schedules,
     session_removal,
     sessions,
+    settings,
     tasks,
     work,
 )
@@ -92,6 +94,8 @@ HANDLERS: dict[type[Command], Handler] = {
     **work.HANDLERS,
     **members.HANDLERS,
     **schedules.HANDLERS,
+    **settings.HANDLERS,
+    **budgets.HANDLERS,
 }
 
 

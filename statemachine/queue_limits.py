@@ -1,4 +1,4 @@
-"""What keeps a pending task from an agent although agents are free: its queue, and its concurrency key.
+"""What keeps a pending task from an agent although agents are free: its queue, its concurrency key, its locks.
 
 Checked in `apply` before every grant, by offer, by hand or by claim, against counts that the same entry keeps. So no
 two leaders, and no leader and a claim through another node, can grant more than the settings allow.
@@ -9,26 +9,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import Any, NamedTuple
 
-from statemachine import queues, task_record
+import msgspec
+
+from statemachine import budgets, path_locks, queues, task_record
+from statemachine.hindrance import HOLDERS_NAMED_MAX, Hindrance
 from statemachine.keys import end_of, name, u32, u64
 from statemachine.store import Reader
 from statemachine.task_record import Task
 
-HOLDERS_NAMED_MAX = 10
+_encoder = msgspec.msgpack.Encoder()
+_NEED = b"\xff"
+"""Greater than any rank: what stands before the digest of a need in a key."""
 
 
-class Hindrance(NamedTuple):
-    """Why a task may not be granted now: a code of `explain`, a sentence with the numbers, and the numbers."""
+def hindrances(reader: Reader, task: Task, time_ms: int, *, budgeted: bool = True) -> Iterator[Hindrance]:
+    """Everything that keeps this task from any agent now, most lasting first; nothing when it may be granted.
 
-    code: str
-    message: str
-    data: dict[str, Any]
-
-
-def hindrances(reader: Reader, task: Task, time_ms: int) -> Iterator[Hindrance]:
-    """Everything that keeps this task from any agent now, most lasting first; nothing when it may be granted."""
+    `budgeted` False: there are no budgets, which need not be looked for.
+    """
+    if budgeted:
+        for shortage in budgets.shortages(reader, task):
+            yield Hindrance("budget", shortage.message, shortage.data)
     queue = queues.get(reader, task.project_no, task.queue)
     if queue is not None:
         yield from _of_queue(queue, time_ms)
@@ -37,11 +39,13 @@ def hindrances(reader: Reader, task: Task, time_ms: int) -> Iterator[Hindrance]:
         holders = list(islice(held_with_key(reader, task.project_no, task.concurrency_key), most))
         if len(holders) >= most:
             yield _of_key(reader, task, holders, most)
+    if task.locks:
+        yield from path_locks.hindrances(reader, task)
 
 
-def first_hindrance(reader: Reader, task: Task, time_ms: int) -> Hindrance | None:
+def first_hindrance(reader: Reader, task: Task, time_ms: int, *, budgeted: bool = True) -> Hindrance | None:
     """The most lasting of `hindrances`."""
-    return next(hindrances(reader, task, time_ms), None)
+    return next(hindrances(reader, task, time_ms, budgeted=budgeted), None)
 
 
 def _of_queue(queue: queues.Queue, time_ms: int) -> Iterator[Hindrance]:
@@ -89,11 +93,18 @@ def held_key(project_no: int, text: str, number: int) -> bytes:
 
 
 def pending_key(task: Task, rank: int) -> bytes:
-    """The row of a pending task under its concurrency key: within a queue in order of priority and age."""
+    """The row of a pending task under its concurrency key: within a queue and need in order of priority and age."""
     if task.concurrency_key is None:
         raise AssertionError("only tasks with a concurrency key have this row")
     prefix = b"k" + u32(task.project_no) + _digest(task.concurrency_key, 16) + name(task.queue)
+    if task.requires or task.locks:
+        prefix += _NEED + _need(task)
     return prefix + bytes([rank]) + u64(task.number)
+
+
+def _need(task: Task) -> bytes:
+    """What a task needs beside its key: one that nobody can do now must not hide others of the key."""
+    return blake2b(_encoder.encode((task.requires, task.locks)), digest_size=8).digest()
 
 
 def session_key(project_no: int, queue: str, session_id: str, rank: int, number: int) -> bytes:
@@ -119,14 +130,18 @@ def held_with_key(reader: Reader, project_no: int, text: str) -> Iterator[int]:
 
 
 def pending_with_key(reader: Reader, project_no: int, text: str) -> Iterator[tuple[str, Iterator[int]]]:
-    """(queue, numbers of its pending tasks in order) for each queue that has some under a concurrency key."""
+    """(queue, numbers of its pending tasks of one need in order) for each queue and need that has some under a
+    concurrency key."""
     prefix = b"k" + u32(project_no) + _digest(text, 16)
     start, end = prefix, end_of(prefix)
     while (row := next(iter(reader.scan(start, end)), None)) is not None:
-        queue_prefix = row[0][:-9]
-        start = end_of(queue_prefix)
-        numbers = (int.from_bytes(key[-8:], "big") for key, _ in reader.scan(queue_prefix, start))
-        yield queue_prefix[len(prefix) : -1].decode(), numbers
+        of_need = row[0][:-9]
+        queue = of_need[len(prefix) : of_need.index(b"\0", len(prefix))]
+        # Those that need nothing stand before all others of their queue.
+        plain = len(of_need) == len(prefix) + len(queue) + 1
+        start = of_need + _NEED if plain else end_of(of_need)
+        numbers = (int.from_bytes(key[-8:], "big") for key, _ in reader.scan(of_need, start))
+        yield queue.decode(), numbers
 
 
 def pending_of_sessions(reader: Reader, project_no: int, queue: str) -> Iterator[int]:

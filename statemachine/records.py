@@ -10,7 +10,8 @@ class Meta(msgspec.Struct, array_like=True):
 
     `revision` is the last one taken, `time_ms` the time of the last entry, `next_project` the next project
     number, `compacted_revision` the last revision no longer in the change feed. `tasks_ended` counts the
-    ended tasks of all projects that are kept, `former_tasks` the removed ones whose last attempt is kept.
+    ended tasks of all projects that are kept, `former_tasks` the removed ones whose last attempt is kept,
+    `former_sessions` the removed sessions whose last seq is; `budgets` counts those of the whole cluster.
     """
 
     revision: int = 0
@@ -24,6 +25,8 @@ class Meta(msgspec.Struct, array_like=True):
     next_agent: int = 1
     tasks_ended: int = 0
     former_tasks: int = 0
+    former_sessions: int = 0
+    budgets: int = 0
 
 
 class Project(msgspec.Struct, array_like=True):

@@ -45,8 +45,8 @@ class Stats(msgspec.Struct, array_like=True):
 class Session(msgspec.Struct, array_like=True):
     """One session. `number` is its place in the order of creation, and what its events are kept under.
 
-    `content` is the digest of the creating command, `parent` (session_id, at_seq) or None. Times are Unix
-    milliseconds.
+    `content` is the digest of the creating command, `parent` (session_id, at_seq) or None. Its events have the seqs
+    from `first_seq` to `last_seq` (`former_sessions` says why not always from 1). Times are Unix milliseconds.
     """
 
     session_id: str
@@ -66,6 +66,7 @@ class Session(msgspec.Struct, array_like=True):
     parent: tuple[str, int] | None = None
     last_seq: int = 0
     stats: Stats = msgspec.field(default_factory=Stats)
+    first_seq: int = 1
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -96,14 +97,15 @@ def key_of(project_no: int, number: int) -> bytes:
     return b"J" + keys.u32(project_no) + keys.u64(number)
 
 
-def _id_key(project_no: int, session_id: str) -> bytes:
+def id_key(project_no: int, session_id: str) -> bytes:
+    """Where the number of a session stands, by its id; of a removed one for a while what `former_sessions` keeps."""
     return b"j" + keys.u32(project_no) + keys.name(session_id)
 
 
 def find(reader: Reader, project_no: int, session_id: str) -> Session | None:
     """The session of that id."""
-    number = reader.get(_id_key(project_no, session_id))
-    return None if number is None else get(reader, project_no, keys.from_u64(number))
+    number = reader.get(id_key(project_no, session_id))
+    return None if number is None or len(number) != 8 else get(reader, project_no, keys.from_u64(number))
 
 
 def get(reader: Reader, project_no: int, number: int) -> Session | None:
@@ -119,7 +121,7 @@ def decode(data: bytes) -> Session:
 
 def put_new(state: Overlay, project_no: int, session: Session) -> None:
     """Write a session that was not there before."""
-    state.put(_id_key(project_no, session.session_id), keys.u64(session.number))
+    state.put(id_key(project_no, session.session_id), keys.u64(session.number))
     put(state, project_no, session)
 
 
@@ -130,5 +132,5 @@ def put(state: Overlay, project_no: int, session: Session) -> None:
 
 def remove(state: Overlay, project_no: int, session: Session) -> None:
     """Take a session out of the state; its events and its expiry are the caller's."""
-    state.delete(_id_key(project_no, session.session_id))
+    state.delete(id_key(project_no, session.session_id))
     state.delete(key_of(project_no, session.number))

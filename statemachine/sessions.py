@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from statemachine import events, keys, limits, names, session_record, work
+from statemachine import events, former_sessions, keys, limits, names, session_record, work
 from statemachine.commands import Command, CreateSession, DeleteSession, ExpireSessions, UpdateSession
 from statemachine.context import Context
 from statemachine.outcome import Item, Made, Outcome, Refused, accepted
@@ -74,6 +74,7 @@ def _create(ctx: Context, command: CreateSession) -> Outcome:
             raise Refused("exists", f"session {command.session_id!r} exists with other content", current_of(existing))
         return Outcome(ctx.meta.revision, (Item(200, existing.session_id, existing.revision),))
     revision = ctx.take_revision()
+    seen_seq = former_sessions.take_over(ctx, project.number, command.session_id)
     session = Session(
         command.session_id,
         keys.order_number(revision, 0),
@@ -88,6 +89,8 @@ def _create(ctx: Context, command: CreateSession) -> Outcome:
         priority=command.priority,
         expires_at=command.expires_at,
         metadata=command.metadata,
+        last_seq=seen_seq,
+        first_seq=seen_seq + 1,
     )
     session_record.put_new(ctx.state, project.number, session)
     _watch_expiry(ctx.state, project.number, None, session)
@@ -155,15 +158,17 @@ def _delete(ctx: Context, command: DeleteSession) -> Outcome:
 def remove(ctx: Context, project_no: int, project: str, session: Session, revision: int, *, effects_max: int) -> int:
     """Take a session out of the state with its events, as far as `effects_max` of them now; returns how many."""
     session_record.remove(ctx.state, project_no, session)
+    former_sessions.keep(ctx, project_no, session)
     _watch_expiry(ctx.state, project_no, session, None)
     ctx.count(f"sessions.{session.status}", -1, project_no=project_no)
-    removed = min(session.last_seq, effects_max)
-    events.remove(ctx.state, project_no, session.number, 1, removed)
-    if removed < session.last_seq:
+    first_seq = session.first_seq
+    removed = min(session.last_seq - first_seq + 1, effects_max)
+    events.remove(ctx.state, project_no, session.number, first_seq, removed)
+    if first_seq + removed <= session.last_seq:
         left: dict[str, int | str] = {
             "project_no": project_no,
             "number": session.number,
-            "next_seq": removed + 1,
+            "next_seq": first_seq + removed,
             "last_seq": session.last_seq,
         }
         work.add(ctx, DELETE_EVENTS, left)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from statemachine import agent_record, projects, queue_limits, queues, task_record, task_store
+from statemachine import agent_record, budgets, path_locks, projects, queue_limits, queues, task_record, task_store
 from statemachine.agent_record import Agent, Load
 from statemachine.commands import AssignTask, ClaimTasks, Offer, OfferTasks
 from statemachine.context import Context
+from statemachine.hindrance import Hindrance
 from statemachine.outcome import Item, Made, Outcome, Refusal, Refused, accepted
-from statemachine.queue_limits import Hindrance
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState, Verb
 
@@ -22,6 +22,7 @@ WHY = {
     "project": "the agent does not work for this project",
     "capability": "the agent lacks a capability the task requires",
     "no_slot": "the agent has no free slot",
+    "budget": "the agent's budget has no room for another task; raise its limit or reset it",
 }
 """Why an agent is not given a task, most lasting reason first."""
 
@@ -48,8 +49,7 @@ def capable(agent: Agent, task: Task) -> bool:
     """Whether the agent has every capability the task requires, at the proficiency it asks for."""
     if not task.requires:
         return True
-    has = {capability.name: capability.proficiency for capability in agent.capabilities}
-    return all(has.get(needed.name, -1) >= needed.min_proficiency for needed in task.requires)
+    return all(agent.proficiency(needed.name) >= needed.min_proficiency for needed in task.requires)
 
 
 def unavailable(agent_id: str, why: str, task: Task) -> Refused:
@@ -69,6 +69,8 @@ def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) ->
     task.agent_epoch = agent.epoch
     task.granted_at = ctx.time_ms
     task.grant_ms = grant_ms
+    if ctx.meta.budgets:
+        budgets.reserve(ctx, task, agent.agent_id)
     task.due_at = None
     task.avoid_agent_id = None
     task.fraction = None
@@ -127,21 +129,35 @@ def _why_not_claimed(
     named = command.named and task.status is TaskState.SCHEDULED and task.failure is not None
     if task.status is not TaskState.PENDING and not named:
         return task_store.conflict(task, f"the task is {task.status}: it can not be claimed")
-    hindrance = queue_limits.first_hindrance(ctx.state, task, ctx.time_ms)
+    hindrance = _first_hindrance(ctx, task)
     if hindrance is not None:
         refusal = hindered(task, hindrance)
         if command.named and hindrance.code == "rate_limit":
             # Refused as a whole, so that the answer is not kept under an Idempotency-Key: it is to be tried again.
             raise refusal
         return refusal
-    why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task, asks_itself=True)
+    why = _why_not_now(ctx, agent, task, asks_itself=True)
     return None if why is None else unavailable(agent.agent_id, why, task)
 
 
+def _why_not_now(ctx: Context, agent: Agent, task: Task, *, asks_itself: bool = False) -> str | None:
+    """As `why_not`, and whether the agent's own budget has room."""
+    why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task, asks_itself=asks_itself)
+    if why is None and ctx.meta.budgets and budgets.shortage_of_agent(ctx.state, agent.agent_id) is not None:
+        return "budget"
+    return why
+
+
+def _first_hindrance(ctx: Context, task: Task) -> Hindrance | None:
+    return queue_limits.first_hindrance(ctx.state, task, ctx.time_ms, budgeted=ctx.meta.budgets > 0)
+
+
 def hindered(task: Task, hindrance: Hindrance) -> Refused:
-    """The refusal of a grant because of the task's queue or concurrency key."""
+    """The refusal of a grant because of the task's queue, concurrency key or locks."""
     code = "rate_limited" if hindrance.code == "rate_limit" else "conflict"
     data = {name: value for name, value in hindrance.data.items() if name != "rate_milli"}
+    if hindrance.code == path_locks.CODE:
+        code, data["holders"] = path_locks.CODE, data.pop("held_by")
     current = {"why": hindrance.code, **data, **task_store.current(task)}
     return Refused(code, hindrance.message, current)
 
@@ -160,13 +176,13 @@ def assign_task(ctx: Context, command: AssignTask) -> Outcome:
     task = task_store.require(ctx, command.task_id)
     if task.status is not TaskState.PENDING:
         raise task_store.conflict(task, f"the task is {task.status}: only a pending one can be assigned")
-    hindrance = queue_limits.first_hindrance(ctx.state, task, ctx.time_ms)
+    hindrance = _first_hindrance(ctx, task)
     if hindrance is not None:
         raise hindered(task, hindrance)
     agent = agent_record.find(ctx.state, command.agent_id)
     if agent is None:
         raise unavailable(command.agent_id, "unknown", task)
-    why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task)
+    why = _why_not_now(ctx, agent, task)
     if why is not None:
         raise unavailable(agent.agent_id, why, task)
     revision = _grant(ctx, task, agent, Verb.OFFER, command.offer_timeout_ms)
@@ -187,9 +203,9 @@ def _offer(ctx: Context, offer: Offer, offer_timeout_ms: int) -> Item:
         return Item(0, offer.task_id)
     if agent is None or agent.epoch != offer.epoch:
         return Item(0, offer.task_id)
-    if why_not(agent, agent_record.load_of(ctx.state, agent.number), task) is not None:
+    if _why_not_now(ctx, agent, task) is not None:
         return Item(0, offer.task_id)
-    if queue_limits.first_hindrance(ctx.state, task, ctx.time_ms) is not None:
+    if _first_hindrance(ctx, task) is not None:
         return Item(0, offer.task_id)
     revision = _grant(ctx, task, agent, Verb.OFFER, offer_timeout_ms)
     return Item(200, task.task_id, revision, (task.attempt,))

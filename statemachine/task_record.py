@@ -12,7 +12,7 @@ import struct
 import msgspec
 
 from statemachine import limits
-from statemachine.commands import Backoff, Json, Requirement
+from statemachine.commands import Backoff, Json, PathLock, Requirement
 from statemachine.keys import name
 from statemachine.store import Overlay, Reader
 from statemachine.task_states import TaskState
@@ -64,6 +64,17 @@ class Wait(msgspec.Struct, array_like=True, frozen=True):
     agent_id: str
 
 
+class Reservation(msgspec.Struct, array_like=True, frozen=True):
+    """What a budget has set aside for a held task; `cost` in micro-dollars. Another budget of the same name was created
+    at another revision."""
+
+    scope: str
+    id: str
+    created_revision: int
+    tokens: int
+    cost: int
+
+
 class Task(msgspec.Struct, array_like=True):
     """A task. Times are Unix milliseconds; fields as in API.md section 4 unless said here.
 
@@ -72,7 +83,7 @@ class Task(msgspec.Struct, array_like=True):
     `due_at` is when a `scheduled` task wakes. `unmet` counts dependencies a `blocked` task waits for.
     `bodies` has a bit for each of `BODIES` that lives in table B: the field is then empty here
     (`with_bodies` fills it). `fraction` is in ten-thousandths, money in micro-dollars. `resumes` are the answers to
-    its waits (`task_resumes`).
+    its waits (`task_resumes`), `reserved` what budgets keep for it while it is held.
     """
 
     project_no: int
@@ -131,6 +142,8 @@ class Task(msgspec.Struct, array_like=True):
     avoid_agent_id: str | None = None
     wait: Wait | None = None
     resumes: bytes | None = None
+    reserved: tuple[Reservation, ...] = ()
+    locks: tuple[PathLock, ...] = ()
 
 
 BODIES = ("payload", "result", "checkpoint", "description", "metadata", "artifacts", "depends_on", "resumes")

@@ -42,6 +42,8 @@ def _redrive(ctx: Context, task: Task, revision: int, *, due_at: int | None) -> 
     task.failure = None
     task.completed_at = None
     task.due_at = due_at
+    # It comes back from nothing: above all it has no locks that it might have kept while it waited.
+    task.wait = None
     # Questions are asked anew: it may have failed BECAUSE of an answer.
     resumes = task_resumes.read(ctx.state, task)
     if resumes:

@@ -10,10 +10,21 @@ from __future__ import annotations
 import struct
 from typing import Any, NamedTuple
 
-from statemachine import agent_record, former_tasks, groups, limits, queue_limits, queues, task_record
+from statemachine import (
+    agent_record,
+    budgets,
+    former_tasks,
+    groups,
+    limits,
+    path_locks,
+    queue_limits,
+    queues,
+    task_record,
+)
 from statemachine.context import Context
 from statemachine.keys import name, u64
 from statemachine.outcome import Refused
+from statemachine.proficiency import NO_VERDICT, Ended
 from statemachine.task_record import Task, Transition, Win
 from statemachine.task_states import ENDED, STOPPED, TaskState, Verb, check
 
@@ -48,18 +59,22 @@ _timer_key = struct.Struct(">cQBIQ").pack
 
 
 class Placement(NamedTuple):
-    """Where a task stood: its index rows, and what counters say of it. `task` is the record being changed."""
+    """Where a task stood: its index rows, what counters say of it, what it had cost. `task` is the record being
+    changed."""
 
     task: Task
     rows: dict[bytes, bytes]
     status: TaskState
     queue: str
     holder_no: int
+    cost_micro: int
+    locks: int
 
 
 def place(task: Task) -> Placement:
     """Remember where the task stands. TAKE IT BEFORE CHANGING ANYTHING of the task."""
-    return Placement(task, index_rows(task), task.status, task.queue, task.holder_no)
+    locks = len(task.locks) if task.locks and path_locks.holds(task) else 0
+    return Placement(task, index_rows(task), task.status, task.queue, task.holder_no, task.usage[2], locks)
 
 
 def index_rows(task: Task) -> dict[bytes, bytes]:
@@ -71,6 +86,8 @@ def index_rows(task: Task) -> dict[bytes, bytes]:
         rows[b"H" + u64(task.holder_no) + _tail(project_no, number)] = u64(task.attempt)
         if task.concurrency_key is not None:
             rows[queue_limits.held_key(project_no, task.concurrency_key, number)] = b""
+    if task.locks:
+        rows.update(path_locks.rows_of(task))
     if status in ENDED:
         rows[task_record.ended_key(task.completed_at or 0, project_no, number)] = b""
         if status is TaskState.FAILED:
@@ -125,13 +142,17 @@ def unique_key(project_no: int, text: str) -> bytes:
     return b"U" + project_no.to_bytes(4, "big") + name(text)
 
 
-def save(ctx: Context, before: Placement, *, completed: int = 0, failed: int = 0) -> None:
+def save(ctx: Context, before: Placement, ended: Ended | None = None) -> None:
     """Write a changed task and everything that follows from where it now stands.
 
-    `completed` and `failed` are added to the record of the agent that lets go of it.
+    `ended` is the attempt that ended, for the record of the agent that lets go of the task.
     """
     state, task = ctx.state, before.task
+    if task.reserved and not task.holder_no:
+        budgets.give_back(ctx, task)
     after = index_rows(task)
+    if task.locks:
+        path_locks.recount(state, task.project_no, len(path_locks.rows_of(task)) - before.locks)
     for row_key, value in before.rows.items():
         if row_key not in after:
             state.delete(row_key)
@@ -142,9 +163,9 @@ def save(ctx: Context, before: Placement, *, completed: int = 0, failed: int = 0
     state.put(task_record.key(task.project_no, task.number), task_record.encode(task))
     if before.holder_no != task.holder_no:
         if before.holder_no:
-            agent_record.add_load(state, before.holder_no, held=-1, completed=completed, failed=failed)
+            agent_record.add_load(state, before.holder_no, -1, ended)
         if task.holder_no:
-            agent_record.add_load(state, task.holder_no, held=1)
+            agent_record.add_load(state, task.holder_no, 1)
     _recount(ctx, before)
 
 
@@ -240,8 +261,7 @@ def move(
     if to in ENDED and before.status not in ENDED:
         task.completed_at = ctx.time_ms
         ctx.meta.tasks_ended += 1
-    failed = verb in _FAILURES and to not in STOPPED
-    save(ctx, before, completed=int(to is TaskState.COMPLETED), failed=int(failed))
+    save(ctx, before, _ended(before, verb, to))
     kind = CHANGED_BY_VERB.get(verb) or CHANGED_BY_STATE[to]
     if verb is Verb.REQUEUE and to is not TaskState.PENDING:
         kind = CHANGED_BY_STATE[to]
@@ -253,6 +273,18 @@ def move(
     if reason is not None:
         data["reason"] = reason
     report(ctx, task, kind, data, agent_id)
+
+
+def _ended(before: Placement, verb: Verb, to: TaskState) -> Ended | None:
+    """The attempt that ended, if this is the end of one that completed or failed."""
+    task = before.task
+    cost_micro = task.usage[2] - before.cost_micro
+    if to is TaskState.COMPLETED:
+        return Ended(task, True, True, cost_micro)
+    if verb not in _FAILURES or to in STOPPED:
+        return None
+    judged = task.failure is not None and task.failure.reason not in NO_VERDICT
+    return Ended(task, False, False if judged else None, cost_micro)
 
 
 def _settle_holder(before: Placement, verb: Verb, to: TaskState) -> None:

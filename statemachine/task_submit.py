@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from statemachine import former_tasks, limits, task_dependencies, task_record, task_store
+from statemachine import former_tasks, limits, path_locks, task_dependencies, task_record, task_store
 from statemachine.commands import NewTask, SubmitTasks
 from statemachine.context import Context
 from statemachine.keys import from_u64, order_number
@@ -17,6 +17,8 @@ from statemachine.task_states import ENDED, TaskState
 
 _encoder = msgspec.msgpack.Encoder()
 _LARGE = limits.TASK_BODY_INLINE_BYTES_MAX
+_FIRST_FIELDS = b"\xdc\x00\x19"
+"""How msgpack begins the 25 fields that a new task had first."""
 
 
 @dataclass(slots=True)
@@ -124,9 +126,14 @@ def _submit_one(run: _Submission, index: int, refusal: Refused | None) -> None:
 
 def _accept(run: _Submission, index: int) -> Item:
     new, ctx = run.items[index], run.ctx
-    # A field that NewTask gets later must stay out of this while it has its default: a repeat from before an upgrade
-    # would look like other content.
-    digest = blake2b(_encoder.encode(new), digest_size=16).digest()
+    content = _encoder.encode(new)
+    if new.locks:
+        _check_locks(run, index)
+    else:
+        # A field that NewTask gets later must stay out of this while it has its default: a repeat from before an
+        # upgrade would look like other content.
+        content = _FIRST_FIELDS + content[len(_FIRST_FIELDS) : -1]
+    digest = blake2b(content, digest_size=16).digest()
     _check_names(run, index)
     number = ctx.state.get(task_record.id_key(run.project_no, new.task_id))
     if number is not None and len(number) == 8:
@@ -164,6 +171,8 @@ def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Depe
         revision, number = run.revision, order_number(run.revision, index)
     task = _record(run, new, digest, number, revision)
     task.status = _first_state(task, dependencies, ctx.time_ms)
+    if new.locks:
+        task.locks = new.locks
     if former is not None:
         former_tasks.take_over(ctx, task, former)
     if dependencies:
@@ -280,6 +289,14 @@ def _check_names(run: _Submission, index: int) -> None:
             path = f"{run.path}[{index}].{name}"
             message = f"must have 1 to {limits.ID_BYTES_MAX} bytes, none of them zero"
             raise Refused("invalid_request", f"{path}: {message}", _errors(path, message))
+
+
+def _check_locks(run: _Submission, index: int) -> None:
+    """The edge has checked them; a pattern that cannot be parsed would stop the node at the first grant."""
+    fault = path_locks.fault_of(run.items[index].locks)
+    if fault is not None:
+        path, message = f"{run.path}[{index}].{fault[0]}", fault[1]
+        raise Refused("invalid_request", f"{path}: {message}", _errors(path, message))
 
 
 def _refuse(run: _Submission, index: int, position: int, message: str) -> Refused:

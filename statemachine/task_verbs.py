@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from statemachine import agent_record, events, task_record, task_store, task_submit, task_waits
+from statemachine import agent_record, budgets, events, task_record, task_store, task_submit, task_waits
 from statemachine.commands import (
     AcceptTasks,
     Checkpoint,
@@ -175,18 +175,22 @@ def _complete_alone(ctx: Context, task: Task, item: Completion, effects: Effects
     if item.artifacts is not None:
         task_record.set_body(ctx.state, task, "artifacts", item.artifacts)
     task.failure = None
-    _add_usage(task, item.usage)
     revision = ctx.take_revision()
+    _add_usage(ctx, task, item.usage, revision)
     task_store.win(task, Verb.COMPLETE, revision)
     task_store.move(ctx, before, Verb.COMPLETE, TaskState.COMPLETED, revision)
     settle(ctx, task, effects.under(task.revision))
     return Made(200, task.task_id, revision, record=task)
 
 
-def _add_usage(task: Task, usage: Usage | None) -> None:
-    if usage is not None:
-        was = task.usage
-        task.usage = (was[0] + usage[0], was[1] + usage[1], was[2] + usage[2])
+def _add_usage(ctx: Context, task: Task, usage: Usage | None, revision: int) -> None:
+    """What the attempt used. BEFORE the holder is forgotten, whose budget is charged too."""
+    if usage is None:
+        return
+    was = task.usage
+    task.usage = (was[0] + usage[0], was[1] + usage[1], was[2] + usage[2])
+    if ctx.meta.budgets and task.agent_id is not None:
+        budgets.charge(ctx, task, task.agent_id, usage, revision)
 
 
 def fail_tasks(ctx: Context, command: FailTasks) -> Outcome:
@@ -199,10 +203,11 @@ def _fail(ctx: Context, task: Task, agent_id: str, item: Failure, effects: Effec
         raise stale(task)
     before = task_store.place(task)
     _accept_if_offered(ctx, task)
-    _add_usage(task, item.usage)
     revision = ctx.take_revision()
+    _add_usage(ctx, task, item.usage, revision)
     task_store.win(task, Verb.FAIL, revision)
     failure = LastFailure(item.reason, item.message, item.attempt, ctx.time_ms)
+    task.avoid_agent_id = agent_id
     end_attempt(ctx, before, Verb.FAIL, revision, failure=failure, retryable=item.retryable, random=item.random)
     if task.status is TaskState.FAILED:
         settle(ctx, task, effects.under(task.revision))
@@ -261,8 +266,8 @@ def _park(ctx: Context, task: Task, agent_id: str, item: Park, _: Effects) -> It
     task.tries -= 1
     if item.checkpoint is not None:
         task_record.set_body(ctx.state, task, "checkpoint", item.checkpoint)
-    _add_usage(task, item.usage)
     revision = ctx.take_revision()
+    _add_usage(ctx, task, item.usage, revision)
     task_store.win(task, Verb.PARK, revision)
     task_waits.begin(ctx, before, item, agent_id, revision)
     return Made(200, task.task_id, revision, record=task)

@@ -81,6 +81,13 @@ class Agents:
     async def undrain(self, agent_id: str, **options: Unpack[WriteOptions]) -> Agent:
         return Agent.from_reply(await self._calls.write("DELETE", f"{_path(agent_id)}/drain", None, options))
 
+    async def reset_learned(
+        self, agent_id: str, names: Iterable[str] | None = None, **options: Unpack[WriteOptions]
+    ) -> Agent:
+        """Forget what its attempts taught, about these names or all: it is trusted as on its first day."""
+        body = without_none(names=None if names is None else list(names))
+        return Agent.from_reply(await self._calls.write("POST", f"{_path(agent_id)}/learned/reset", body, options))
+
     async def delete(self, agent_id: str, **options: Unpack[WriteOptions]) -> Document:
         """Leave the fleet; what the agent held is requeued."""
         return Document.from_reply(await self._calls.write("DELETE", _path(agent_id), None, options))

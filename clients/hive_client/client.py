@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from hive_client.agents import Agents
+from hive_client.budgets import Budgets
 from hive_client.calls import Calls
 from hive_client.changes import Changes
 from hive_client.clock import Clock, SystemClock
@@ -24,6 +25,7 @@ from hive_client.queues import Queues
 from hive_client.retry import Backoff
 from hive_client.schedules import Schedules
 from hive_client.sessions import Sessions
+from hive_client.settings import Settings
 from hive_client.tasks import Tasks
 from hive_client.transport import Transport
 from hive_client.wire import HttpWire, Wire
@@ -72,6 +74,8 @@ class Client:
         self.cluster = Cluster(calls)
         self.projects = Projects(calls)
         self.schedules = Schedules(calls)
+        self.budgets = Budgets(calls)
+        self.settings = Settings(calls)
 
     @property
     def project(self) -> str:

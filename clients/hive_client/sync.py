@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
 from hive_client.agents import Agents
+from hive_client.budgets import Budgets
 from hive_client.changes import Changes
 from hive_client.client import Client
 from hive_client.cluster import Cluster
@@ -22,6 +23,7 @@ from hive_client.projects import Projects
 from hive_client.queues import Queues
 from hive_client.schedules import Schedules
 from hive_client.sessions import Sessions
+from hive_client.settings import Settings
 from hive_client.tasks import Tasks
 
 P = ParamSpec("P")
@@ -178,6 +180,7 @@ class SyncAgents(SyncNoun[Agents]):
     iterate = iterating(Agents.iterate)
     drain = blocking(Agents.drain)
     undrain = blocking(Agents.undrain)
+    reset_learned = blocking(Agents.reset_learned)
     delete = blocking(Agents.delete)
 
 
@@ -240,6 +243,25 @@ class SyncSchedules(SyncNoun[Schedules]):
     delete = blocking(Schedules.delete)
 
 
+class SyncSettings(SyncNoun[Settings]):
+    """`settings` of the synchronous client."""
+
+    get = blocking(Settings.get)
+    update = blocking(Settings.update)
+    reset = blocking(Settings.reset)
+
+
+class SyncBudgets(SyncNoun[Budgets]):
+    """`budgets` of the synchronous client."""
+
+    put = blocking(Budgets.put)
+    get = blocking(Budgets.get)
+    list = blocking(Budgets.list)
+    iterate = iterating(Budgets.iterate)
+    reset = blocking(Budgets.reset)
+    delete = blocking(Budgets.delete)
+
+
 def _opened(make: Callable[P, Client]) -> Callable[Concatenate[SyncClient, P], None]:
     """A constructor with the arguments of ``Client``."""
 
@@ -268,6 +290,8 @@ class SyncClient:
         self.cluster = SyncCluster(client.cluster, loop)
         self.projects = SyncProjects(client.projects, loop)
         self.schedules = SyncSchedules(client.schedules, loop)
+        self.budgets = SyncBudgets(client.budgets, loop)
+        self.settings = SyncSettings(client.settings, loop)
 
     @property
     def project(self) -> str:

@@ -16,12 +16,15 @@ from node.api.query import Text
 from node.api.reply import NULL, raw
 from node.api.task_bodies import Ratio, labels_of, ten_thousandths
 from node.api.times import text, text_or_none
-from statemachine import agent_record, limits, names, task_queries
+from node.api.usage import MICRO
+from statemachine import agent_record, limits, names, proficiency, task_queries
 from statemachine.agent_record import ANY_PROJECT, Agent, Load
 from statemachine.commands import Capability, RegisterAgent
 
 PROJECTS_MAX = 100
 RATIO = 10_000
+
+_labels = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class CapabilityBody(Body):
@@ -56,6 +59,15 @@ class CapabilityView(msgspec.Struct):
     proficiency: float
 
 
+class LearnedView(msgspec.Struct):
+    """How often attempts at something succeeded lately (0 to 1: `statemachine/proficiency.py`), and of how many.
+    `name`: a capability that tasks required, or the type of those that required none."""
+
+    name: str
+    proficiency: float
+    attempts: int
+
+
 class CurrentTask(msgspec.Struct):
     """A task an agent holds."""
 
@@ -76,7 +88,8 @@ class AgentLiveView(msgspec.Struct):
 
 
 class AgentView(msgspec.Struct, kw_only=True):
-    """An agent. `learned_proficiency`: the share of its attempts that succeeded; null before the first one ended."""
+    """An agent. `learned_proficiency`: how often its attempts succeeded lately, `learned` the same by what they were
+    about, `average_cost_usd` what one cost lately; null before there is one to tell of."""
 
     agent_id: str
     name: str | None
@@ -101,6 +114,8 @@ class AgentView(msgspec.Struct, kw_only=True):
     completed: int
     failed: int
     learned_proficiency: float | None
+    learned: list[LearnedView]
+    average_cost_usd: float | None
     registered_at: str
     created_at: str
     updated_at: str
@@ -125,6 +140,12 @@ class Deleted(msgspec.Struct):
     deleted: bool = True
 
 
+class LearnedReset(Body):
+    """`POST /api/agents/{id}/learned/reset`: these names, or everything."""
+
+    names: Annotated[list[Text], msgspec.Meta(min_length=1, max_length=limits.LEARNED_MAX)] | None = None
+
+
 def registration(body: AgentBody, project: str) -> RegisterAgent:
     """The command. Raises Problem."""
     agent_id = ids.new_id() if body.agent_id is None else ids.check("agent_id", body.agent_id)
@@ -133,6 +154,7 @@ def registration(body: AgentBody, project: str) -> RegisterAgent:
         if capability.name in seen:
             raise invalid(f"capabilities[{number}].name", f"{capability.name!r} is given twice")
         seen.add(capability.name)
+    labels = labels_of(body.labels, "labels")
     return RegisterAgent(
         agent_id,
         body.name,
@@ -142,12 +164,26 @@ def registration(body: AgentBody, project: str) -> RegisterAgent:
         tuple(Capability(has.name, ten_thousandths(has.proficiency)) for has in body.capabilities),
         _object(body.hardware, "hardware"),
         _object(body.performance_targets, "performance_targets"),
-        labels_of(body.labels, "labels"),
+        labels,
         _projects(body.projects, project),
         body.max_concurrent,
         body.instance_id,
         _object(body.metadata, "metadata"),
+        _label_names(labels),
     )
+
+
+def _label_names(labels: bytes | None) -> tuple[str, ...]:
+    """`name=value` of each label that a task can require: texts, numbers, true and false, as long as a name may be."""
+    if labels is None:
+        return ()
+    names: list[str] = []
+    for name, raw_value in _labels.decode(labels).items():
+        value = msgspec.json.decode(raw_value)
+        written = value if isinstance(value, str) else bytes(raw_value).decode()
+        if isinstance(value, str | int | float) and len(f"{name}={written}") <= limits.LABEL_BYTES_MAX:
+            names.append(f"{name}={written}")
+    return tuple(names)
 
 
 def _object(value: msgspec.Raw, path: str) -> bytes | None:
@@ -166,7 +202,7 @@ def _projects(given: list[str], project: str) -> tuple[str, ...]:
 
 def agent_view(agent: Agent, load: Load, *, full: bool = True) -> AgentView:
     """An agent as shown; without `full` its open objects are left out."""
-    ended = load.completed + load.failed
+    cost_micro = load.cost_micro
     return AgentView(
         agent_id=agent.agent_id,
         name=agent.name,
@@ -187,7 +223,9 @@ def agent_view(agent: Agent, load: Load, *, full: bool = True) -> AgentView:
         free_slots=agent_record.free_slots(agent, load),
         completed=load.completed,
         failed=load.failed,
-        learned_proficiency=load.completed / ended if ended else None,
+        learned_proficiency=load.success / RATIO if load.attempts else None,
+        learned=[LearnedView(one.name, one.rate / RATIO, one.attempts) for one in proficiency.read(load.learned)],
+        average_cost_usd=None if cost_micro is None else cost_micro / MICRO,
         registered_at=text(agent.registered_at),
         created_at=text(agent.created_at),
         updated_at=text(agent.updated_at),

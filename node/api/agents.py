@@ -13,6 +13,7 @@ from node.api.agent_views import (
     AgentLiveView,
     AgentView,
     Deleted,
+    LearnedReset,
     Registered,
     agent_view,
     current_tasks,
@@ -30,7 +31,7 @@ from node.api.writes import decide, replay_headers, write
 from node.duties.duties import Duties
 from statemachine import agent_record, context, counters
 from statemachine.agent_record import ANY_PROJECT, Agent
-from statemachine.commands import DeleteAgent, DrainAgent
+from statemachine.commands import DeleteAgent, DrainAgent, ResetLearned
 from statemachine.outcome import Item
 
 LIVE_TIMEOUT_S = 1.0
@@ -41,7 +42,7 @@ Status = Literal["online", "busy", "draining", "unresponsive", "offline"]
 
 
 class ListAgents(ListQuery, kw_only=True):
-    """Filters of `GET /api/agents`. `capability`: one of these; `label=name=value`: all of these."""
+    """Filters of `GET /api/agents`. `capability`: one of these, `name=value` of a label being one; `label`: all."""
 
     status: tuple[Status, ...] = ()
     capability: tuple[Text, ...] = ()
@@ -65,7 +66,7 @@ async def register_agent(request: Request[WriteQuery, AgentBody]) -> Reply:
         if agent is None:
             raise Problem("not_found", f"agent {item.resource_id!r} was deleted again")
         shown = agent_view(agent, agent_record.load_of(view, agent.number))
-        interval_ms = request.api.part(Duties).settings.interval_ms(_fleet_size(view))
+        interval_ms = request.api.part(Duties).settings.interval_of(agent.agent_id, _fleet_size(view))
     shown.revision = item.revision
     headers = replay_headers(outcome)
     if item.status == 201:
@@ -75,7 +76,7 @@ async def register_agent(request: Request[WriteQuery, AgentBody]) -> Reply:
 
 def _fleet_size(view: View) -> int:
     counts = counters.read(view, context.CLUSTER)
-    return sum(count for name, count in counts.items() if name.startswith("agents."))
+    return sum(count for name, count in counts.items() if name.startswith("agents.") and name != "agents.offline")
 
 
 async def list_agents(request: Request[ListAgents, Any]) -> Reply:
@@ -119,7 +120,7 @@ def _rows(
 def _is_wanted(view: View, agent: Agent, query: ListAgents, labels: list[tuple[str, str]], project: str | None) -> bool:
     if project is not None and project not in agent.projects and ANY_PROJECT not in agent.projects:
         return False
-    if query.capability and not any(has.name in query.capability for has in agent.capabilities):
+    if query.capability and not any(agent.proficiency(name) >= 0 for name in query.capability):
         return False
     if query.status and agent_record.status_of(agent, agent_record.load_of(view, agent.number)) not in query.status:
         return False
@@ -178,6 +179,13 @@ async def undrain_agent(request: Request[WriteQuery, Any]) -> Reply:
     return await write(request, DrainAgent(request.parameters["agent_id"], draining=False), _show)
 
 
+async def reset_learned(request: Request[WriteQuery, LearnedReset]) -> Reply:
+    """Forget what the agent's attempts taught: it is trusted as on its first day. Nothing to forget: 200 as well."""
+    names = request.body.names
+    command = ResetLearned(request.parameters["agent_id"], None if names is None else tuple(names))
+    return await write(request, command, _show)
+
+
 async def delete_agent(request: Request[WriteQuery, Any]) -> Reply:
     """Remove an agent; what it holds is requeued at once."""
     outcome = await decide(request, DeleteAgent(request.parameters["agent_id"]))
@@ -198,6 +206,10 @@ ROUTES = (
     Route(
         "POST", _ONE + "/drain", drain_agent, "Give an agent no new work", "agents:write",
         query=WriteQuery, reply=AgentView,
+    ),
+    Route(
+        "POST", _ONE + "/learned/reset", reset_learned, "Forget what its attempts taught", "agents:write",
+        query=WriteQuery, body=LearnedReset, reply=AgentView,
     ),
     Route(
         "DELETE", _ONE + "/drain", undrain_agent, "Give an agent work again", "agents:write",

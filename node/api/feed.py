@@ -23,8 +23,9 @@ REVISIONS_SCANNED_MAX = 5_000
 """Revisions one look at the feed may pass: a filter that matches little gives way to others."""
 
 _TOPIC = re.compile(
-    r"\*|agents|tasks|sessions|groups|queues|projects|schedules|cluster\.status"
+    r"\*|agents|tasks|sessions|groups|queues|projects|schedules|budgets|settings|cluster\.status"
     r"|(agent|task|session|group|queue|schedule|execution)\.[A-Za-z0-9._:-]{1,128}|user\..{1,256}|alerts\.[a-z]{1,32}"
+    r"|budget\.(project|session|agent)/[A-Za-z0-9._:-]{1,128}"
 )
 
 

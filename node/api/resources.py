@@ -9,11 +9,13 @@ import msgspec
 
 from cluster.replica import View
 from node.api.agent_views import agent_view
+from node.api.budgets import find_view as budget_view_of
 from node.api.queues import queue_view
 from node.api.schedule_views import schedule_view
 from node.api.session_views import event_view, session_view
+from node.api.settings import shown
 from node.api.task_views import task_view
-from statemachine import agent_record, events, limits, projects, schedule_record, session_record, task_record
+from statemachine import agent_record, events, limits, projects, schedule_record, session_record, settings, task_record
 from statemachine.changes import Change
 from statemachine.events import EventFilter
 from statemachine.records import Project
@@ -85,6 +87,16 @@ def _queue(view: View, project: Project | None, change: Change, _full: bool) -> 
     return None if project is None else queue_view(view, project, change.resource_id, view.time_ms)
 
 
+def _budget(view: View, project: Project | None, change: Change, _full: bool) -> Any:
+    return budget_view_of(view, project, change.resource_id)
+
+
+def _settings(view: View, _: Project | None, _change: Change, _full: bool) -> Any:
+    now = settings.read(view)
+    values = {name: shown(name, value) for name, value in sorted(now.values.items()) if name in settings.SETTINGS}
+    return {"set": values, "revision": now.revision}
+
+
 SHOWN: dict[str, Show] = {
     "session": _session,
     "task": _task,
@@ -92,5 +104,7 @@ SHOWN: dict[str, Show] = {
     "project": _project,
     "queue": _queue,
     "schedule": _schedule,
+    "settings": _settings,
+    "budget": _budget,
 }
 """By kind of resource. What is not here is told by the facts of its change alone."""

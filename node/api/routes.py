@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from node.api import (
     agents,
+    budgets,
     changes,
     claims,
     cluster,
@@ -17,6 +18,7 @@ from node.api import (
     queues,
     schedules,
     sessions,
+    settings,
     status,
     task_reads,
     task_redrive,
@@ -48,8 +50,10 @@ ROUTES: tuple[Route, ...] = (
     *groups.ROUTES,
     *queues.ROUTES,
     *schedules.ROUTES,
+    *budgets.ROUTES,
     *agents.ROUTES,
     *heartbeat.ROUTES,
+    *settings.ROUTES,
     *changes.ROUTES,
     *watch.ROUTES,
 )

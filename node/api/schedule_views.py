@@ -10,7 +10,7 @@ from cluster.replica import View
 from node.api.reply import raw
 from node.api.schedule_bodies import MissedRuns, Overlap
 from node.api.task_bodies import RATIO
-from node.api.task_views import BackoffView, RequirementView
+from node.api.task_views import BackoffView, LockView, RequirementView, lock_views
 from node.api.times import text, text_or_none
 from node.recurrence import recurrence_of
 from statemachine import schedule_record
@@ -43,6 +43,7 @@ class ScheduledTask(msgspec.Struct):
     backoff: BackoffView
     unique_key: str | None
     concurrency_key: str | None
+    locks: list[LockView]
     session_id: str | None
     metadata: msgspec.Raw
 
@@ -173,6 +174,7 @@ def _task(task: NewTask, *, full: bool) -> ScheduledTask:
         backoff=BackoffView(backoff.initial_ms, backoff.factor / RATIO, backoff.max_ms, backoff.jitter / RATIO),
         unique_key=task.unique_key,
         concurrency_key=task.concurrency_key,
+        locks=lock_views(task.locks),
         session_id=task.session_id,
         metadata=raw(task.metadata if full else None),
     )

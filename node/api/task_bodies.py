@@ -9,11 +9,11 @@ import msgspec
 from node.api import ids
 from node.api.body import Anything, Body, OpenObject, absent, anything, open_object
 from node.api.ids import Id
-from node.api.problem import Problem, invalid
+from node.api.problem import invalid
 from node.api.query import Text
 from node.api.times import TimeMs
-from statemachine import limits, names
-from statemachine.commands import Backoff, NewTask, Requirement
+from statemachine import limits, names, path_locks
+from statemachine.commands import Backoff, NewTask, PathLock, Requirement
 
 RATIO = 10_000
 """Inside, ratios are whole ten-thousandths."""
@@ -50,9 +50,11 @@ class BackoffBody(Body):
 
 
 class LockBody(Body):
-    """A lock a task wants to hold while it runs."""
+    """A lock that is granted with the task: on the paths that `path` matches, relative to the root of a repository.
+    `**` stands for any number of directories, `*` for any characters of a name, `?` for one, `[a-z]` and `[!a-z]` for
+    one of a set."""
 
-    path: Text
+    path: Annotated[str, msgspec.Meta(min_length=1, max_length=limits.LOCK_PATH_BYTES_MAX)]
     exclusive: bool = True
 
 
@@ -82,7 +84,7 @@ class TaskBody(Body):
     backoff: BackoffBody | None = None
     unique_key: Name | None = None
     concurrency_key: Name | None = None
-    locks: list[LockBody] = []
+    locks: Annotated[list[LockBody], msgspec.Meta(max_length=limits.LOCKS_MAX)] = []
     session_id: Id | None = None
     metadata: OpenObject = absent()
 
@@ -136,8 +138,6 @@ def new_task(body: TaskBody, path: str) -> NewTask:
         task_id = body.task_id
     if task_id in body.depends_on:
         raise invalid(f"{path}depends_on[{body.depends_on.index(task_id)}]", "a task cannot depend on itself: a cycle")
-    if body.locks:
-        raise Problem("not_enabled", f"{path}locks: locks are not enabled in this version")
     if body.delay_ms is not None and body.not_before is not None:
         raise invalid(f"{path}delay_ms", "give it or not_before, not both")
     if body.deadline_in_ms is not None and body.deadline is not None:
@@ -170,7 +170,16 @@ def new_task(body: TaskBody, path: str) -> NewTask:
         body.concurrency_key,
         body.session_id,
         open_object(body.metadata, f"{path}metadata", "metadata_bytes_max", limits.METADATA_BYTES_MAX),
+        _locks(body.locks, path) if body.locks else (),
     )
+
+
+def _locks(body: list[LockBody], path: str) -> tuple[PathLock, ...]:
+    locks = tuple(PathLock(lock.path, lock.exclusive) for lock in body)
+    fault = path_locks.fault_of(locks)
+    if fault is not None:
+        raise invalid(path + fault[0], fault[1])
+    return locks
 
 
 def _backoff(body: BackoffBody) -> Backoff:

@@ -12,11 +12,11 @@ from node.api.queues import MILLI
 from node.api.reply import Reply, json_reply
 from node.api.request import Request
 from node.api.task_views import find_task
-from node.api.times import text, text_or_none
+from node.api.times import outside, text, text_or_none
 from node.duties.duties import Duties
 from node.duties.messages import ExplainReply, ExplainRequest
-from statemachine import queue_limits, task_queries
-from statemachine.queue_limits import Hindrance
+from statemachine import path_locks, queue_limits, task_queries
+from statemachine.hindrance import Hindrance
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED, TaskState
 
@@ -59,7 +59,9 @@ class Explanation(msgspec.Struct):
 _BY_AGENTS = (
     # (what filtered agents, code, message), most telling first
     ("slots", "no_free_slot", "agents that could do it have no free slot"),
+    ("budget", "budget", "agents that could do it have no budget left; raise its limit or reset it"),
     ("draining", "all_draining", "agents that could do it are draining"),
+    ("cooling", "provider_cooling", "the provider of agents that could do it limits its rate; it is tried again soon"),
     ("avoided", "avoided", "the agent that could do it let it go a moment ago; it is tried again soon"),
 )
 
@@ -102,6 +104,8 @@ def _reasons(view: View, task: Task, agents: ExplainReply | None, now_ms: int) -
         return [_waiting(task)]
     if status is TaskState.PENDING:
         found = [_hindered(hindrance) for hindrance in queue_limits.hindrances(view, task, now_ms)]
+        if agents is not None and agents.behind is not None:
+            found.append(_behind(agents.behind))
         if agents is not None and not agents.candidates:
             found += _without_agents(agents)
         return found
@@ -109,10 +113,15 @@ def _reasons(view: View, task: Task, agents: ExplainReply | None, now_ms: int) -
 
 
 def _hindered(hindrance: Hindrance) -> Reason:
-    data = dict(hindrance.data)
+    data: dict[str, Any] = outside(hindrance.data)
     if "rate_milli" in data:
         data["rate_per_second"] = data.pop("rate_milli") / MILLI
     return Reason(hindrance.code, hindrance.message, data)
+
+
+def _behind(task_id: str) -> Reason:
+    message = f"task {task_id} comes first and waits for locks that overlap with those of this task"
+    return Reason(path_locks.CODE, message, {"behind": task_id, "held_by": []})
 
 
 def _waiting(task: Task) -> Reason:

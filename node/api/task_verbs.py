@@ -10,7 +10,7 @@ from cluster.replica import View
 from node.api.batches import BatchReply, batch_reply, check_count
 from node.api.body import anything
 from node.api.events import new_event
-from node.api.problem import Problem, invalid
+from node.api.problem import invalid
 from node.api.query import BatchQuery, WriteQuery
 from node.api.reply import Reply, json_reply
 from node.api.request import Request
@@ -30,9 +30,9 @@ from node.api.task_verb_bodies import (
     ReleaseBody,
     ReleaseFields,
 )
-from node.api.task_views import GrantView, TaskView, find_task, grant_view, shown_item
+from node.api.task_views import GrantView, TaskView, find_task, grant_view, shown_attempt, shown_item
 from node.api.usage import artifacts_inside, usage_inside
-from node.api.writes import propose, refusal_of, refused_item, replay_headers
+from node.api.writes import gone, propose, refusal_of, refused_item, replay_headers
 from statemachine import limits, projects, task_record
 from statemachine.commands import (
     AcceptTasks,
@@ -109,11 +109,9 @@ async def _say(request: Request[WriteQuery, Any], command: Command) -> tuple[Out
 
 def _shown(request: Request[WriteQuery, Any], outcome: Outcome, item: Item) -> Reply:
     with request.view() as view:
-        body = shown_item(request, view, item)
+        body = shown_attempt(request, view, item)
     if body is None:
-        raise Problem("not_found", f"task {item.resource_id!r} is gone")
-    if outcome.replayed:
-        body.revision = item.revision
+        return json_reply(gone(item), 200, replay_headers(outcome))
     if request.warnings:
         body.warnings = request.warnings
     return json_reply(body, 200, replay_headers(outcome))
@@ -125,12 +123,15 @@ async def accept_task(request: Request[WriteQuery, AcceptBody]) -> Reply:
     command = AcceptTasks(body.agent_id, (Held(task_id, body.attempt),), body.epoch)
     outcome, item = await _say(request, command)
     with request.view() as view:
-        task = find_task(request, view, task_id)
-        lease_ms: int | None = task.grant_ms
+        task = task_record.find(view, request.project_number(view), task_id)
+    if task is None:
+        return json_reply(gone(item), 200, replay_headers(outcome))
+    lease_ms: int | None = task.grant_ms
     if outcome.replayed or item.revision != outcome.revision:
         # Not just now: what is left of the lease only the leader knows.
         live = await request.api.live.live_tasks([(request.project, task_id)], LIVE_TIMEOUT_S)
-        lease_ms = live.tasks[0].lease_remaining_ms if live is not None and live.tasks else None
+        held = [known for known in live.tasks if known.attempt == body.attempt] if live is not None else []
+        lease_ms = held[0].lease_remaining_ms if held else None
     with request.view() as view:
         grant = grant_view(view, find_task(request, view, task_id), lease_ms)
     grant.attempt = body.attempt

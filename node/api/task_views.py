@@ -15,6 +15,7 @@ from node.api.task_bodies import RATIO
 from node.api.times import text, text_or_none
 from node.api.usage import Usage, dollars
 from statemachine import task_queries, task_record, task_resumes
+from statemachine.commands import PathLock
 from statemachine.limits import REPLY_BYTES_MAX
 from statemachine.outcome import Item, record_of
 from statemachine.task_record import Task
@@ -38,6 +39,13 @@ class BackoffView(msgspec.Struct):
     factor: float
     max_ms: int
     jitter: float
+
+
+class LockView(msgspec.Struct):
+    """A lock that a task holds from its grant on."""
+
+    path: str
+    exclusive: bool
 
 
 class ProgressView(msgspec.Struct):
@@ -130,7 +138,7 @@ class TaskView(msgspec.Struct, kw_only=True):
     backoff: BackoffView
     unique_key: str | None
     concurrency_key: str | None
-    locks: list[Any] = []
+    locks: list[LockView] = []
     session_id: str | None
     metadata: msgspec.Raw
     attempt: int
@@ -214,7 +222,7 @@ def _members(view: View | None, task: Task, full: bool) -> dict[str, Any]:
     whole = task_record.with_bodies(view, task) if view is not None and full and task.bodies > 0 else task
     failure, backoff = task.failure, task.backoff
     created_at = text(task.created_at)
-    return {
+    members: dict[str, Any] = {
         "task_id": task.task_id,
         "project": task.project,
         "queue": task.queue,
@@ -261,6 +269,14 @@ def _members(view: View | None, task: Task, full: bool) -> dict[str, Any]:
         "revision": task.revision,
         "created_revision": task.created_revision,
     }
+    if task.locks:
+        members["locks"] = lock_views(task.locks)
+    return members
+
+
+def lock_views(locks: tuple[PathLock, ...]) -> list[LockView]:
+    """Locks as asked for."""
+    return [LockView(lock.path, lock.exclusive) for lock in locks]
 
 
 def grant_view(view: View, task: Task, lease_remaining_ms: int | None) -> GrantView:
@@ -334,6 +350,15 @@ def shown_item(request: Request[Any, Any], view: View, item: Item) -> TaskView |
     """The task as the write that this item answers left it; for a repeat as it is now, None when it is gone."""
     task = record_of(item)
     return shown_task(request, view, item.resource_id) if task is None else task_view(view, task)
+
+
+def shown_attempt(request: Request[Any, Any], view: View, item: Item) -> TaskView | None:
+    """As `shown_item`, for a verb of the attempt that the body names: a repeat is told the attempt and revision of the
+    first call, other fields as they are now."""
+    shown = shown_item(request, view, item)
+    if shown is not None:
+        shown.attempt, shown.revision = request.body.attempt, item.revision
+    return shown
 
 
 def shown_task(request: Request[Any, Any], view: View, task_id: str) -> TaskView | None:

@@ -10,7 +10,7 @@ from node.api.query import BatchQuery, WriteQuery
 from node.api.reply import Reply
 from node.api.request import Request
 from node.api.route import Route
-from node.api.task_views import TaskView, shown_item
+from node.api.task_views import TaskView, shown_attempt, shown_item
 from node.api.task_wait_bodies import ResumeBatch, ResumeBody, WaitBatch, WaitBody, parked, resumption
 from node.api.writes import Render, propose, refusal_of, write
 from statemachine.commands import Command, ParkTasks, ResumeTasks
@@ -28,7 +28,11 @@ async def wait_task(request: Request[WriteQuery, WaitBody]) -> Reply:
     """Park the task: its slot is free, its lease counts no more, and the next attempt goes on from the checkpoint."""
     body = request.body
     item = parked(request.parameters["task_id"], body, "")
-    return await write(request, ParkTasks(body.agent_id, (item,), body.epoch), _show(request))
+
+    def show(view: View, item: Item) -> TaskView | None:
+        return shown_attempt(request, view, item)
+
+    return await write(request, ParkTasks(body.agent_id, (item,), body.epoch), show)
 
 
 async def resume_task(request: Request[WriteQuery, ResumeBody]) -> Reply:

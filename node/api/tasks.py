@@ -15,6 +15,9 @@ from node.api.task_bodies import AssignBody, TaskBatch, TaskBody, TaskPatch, new
 from node.api.task_edits import patch_task
 from node.api.task_views import TaskView, shown_item, task_view
 from node.api.writes import gone, propose, replay_headers, write
+from node.duties.duties import Duties
+from node.duties.settings import tuned
+from statemachine import settings
 from statemachine.commands import AssignTask, CancelTask, RetryTask, SubmitTasks
 from statemachine.outcome import Item, Outcome, Refusal, record_of
 
@@ -96,7 +99,9 @@ async def retry_task(request: Request[WriteQuery, Any]) -> Reply:
 
 async def assign_task(request: Request[WriteQuery, AssignBody]) -> Reply:
     """Offer a task to an agent by hand."""
-    command = AssignTask(request.parameters["task_id"], request.body.agent_id)
+    with request.view() as view:
+        tunable = tuned(request.api.part(Duties).settings, settings.read(view).values)
+    command = AssignTask(request.parameters["task_id"], request.body.agent_id, tunable.offer_timeout_ms)
     return await write(request, command, _show(request))
 
 

@@ -69,12 +69,21 @@ def text_or_none(time_ms: int | None) -> str | None:
 
 
 def outside(value: Any) -> Any:
-    """Facts of the state machine as clients see them: there, times are milliseconds under names that end in `_at`."""
+    """Facts of the state machine as clients see them: there, times are milliseconds under names that end in `_at`, and
+    money is micro-dollars under names that end in `_micro_usd`."""
     if isinstance(value, dict):
-        return {name: text(item) if _is_time(name, item) else outside(item) for name, item in value.items()}
+        return dict(_member_outside(name, item) for name, item in value.items())
     if isinstance(value, list | tuple):
         return [outside(item) for item in value]
     return value
+
+
+def _member_outside(name: str, value: Any) -> tuple[str, Any]:
+    if _is_time(name, value):
+        return name, text(value)
+    if name.endswith("_micro_usd"):
+        return name.removesuffix("micro_usd") + "cost_usd", value / 1_000_000
+    return name, outside(value)
 
 
 def _is_time(name: str, value: Any) -> bool:

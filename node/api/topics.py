@@ -12,6 +12,7 @@ _COLLECTIONS = {
     "project": "projects",
     "queue": "queues",
     "schedule": "schedules",
+    "budget": "budgets",
 }
 
 

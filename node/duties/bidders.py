@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from node.duties.fleet import AgentMemory, Fleet, score
+from node.duties.budget_gate import BudgetGate
+from node.duties.fleet import AgentMemory, Fleet
 from node.duties.lanes import PendingTask, Signature
 from node.duties.promises import Promises
 from statemachine import agent_record
@@ -64,8 +65,9 @@ class Bidders:
     kept. What is offered stays promised until the outcome of its proposal: passes in between count it.
     """
 
-    def __init__(self, fleet: Fleet, promises: Promises) -> None:
+    def __init__(self, fleet: Fleet, promises: Promises, budgets: BudgetGate | None = None) -> None:
         self._fleet = fleet
+        self._budgets = BudgetGate(lambda _: None) if budgets is None else budgets
         self._promises = promises
         self._now_s = 0.0
         self._polls: dict[str, Demand] = {}
@@ -126,7 +128,10 @@ class Bidders:
 
     def _listens(self, agent: AgentMemory) -> bool:
         return (
-            agent.liveness == agent_record.ONLINE and not agent.draining and self._fleet.listening(agent, self._now_s)
+            agent.liveness == agent_record.ONLINE
+            and not agent.draining
+            and self._fleet.listening(agent, self._now_s)
+            and not self._fleet.cooling.cools(agent.provider, self._now_s)
         )
 
     def _enter(self, demand: Demand) -> None:
@@ -177,6 +182,15 @@ class Bidders:
             if demand.fits(signature) and self._room(demand) > 0:
                 return demand
         return None
+
+    def rank(self, demand: Demand, signature: Signature, affinity: float) -> tuple[float, int, str]:
+        """What decides between demands for one task, smaller first: score with affinity, last use, id."""
+        bid = self._bid(demand, signature)
+        return bid[0] - self._fleet.weights.affinity * affinity, bid[1], bid[2]
+
+    def weigh_anew(self) -> None:
+        """What scores are made of changed."""
+        self._heaps.clear()
 
     def give(self, demand: Demand, task: PendingTask) -> None:
         """The demand is to get this task."""
@@ -253,11 +267,13 @@ class Bidders:
     def _bid(self, demand: Demand, signature: Signature) -> Bid:
         agent = demand.agent
         used = self._fleet.slots_used(agent) + self._promises.slots(agent.agent_id)
-        return (-score(agent, signature.requires, used), agent.used, agent.agent_id, demand.stamp, demand)
+        return (-self._fleet.score(agent, signature.requires, used), agent.used, agent.agent_id, demand.stamp, demand)
 
     def _room(self, demand: Demand) -> int:
         agent = demand.agent
         if not demand.claims and not self._listens(agent):
             return 0
-        free = self._fleet.slots_free(agent) - self._promises.slots(agent.agent_id)
-        return min(demand.limit - len(demand.taken), free)
+        free = self._fleet.slots_free(agent)
+        if self._budgets and (room := self._budgets.room_of_agent(agent.agent_id)) is not None:
+            free = min(free, room)
+        return min(demand.limit - len(demand.taken), free - self._promises.slots(agent.agent_id))

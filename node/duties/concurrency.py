@@ -1,6 +1,7 @@
 """Concurrency keys: which pending tasks may be chosen while only so many of a key may be with agents.
 
-Of a key that has room as many tasks are in lanes as it has room, the first of each queue; the others stay in the state.
+Of a key that has room as many tasks of each queue and need are here as it has room, the first ones; the others stay in
+the state. By need, because those that no agent can do, or whose locks are held, must not hide others of their key.
 When a holder lets go, the next ones are read by the key's own index. So a million tasks of one key cost the leader
 nothing, and no pass walks over them.
 """
@@ -9,11 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from node.duties.fleet import Requires
 from node.duties.holdings import TaskKey
 from node.duties.lanes import Found, PendingTask
+from statemachine.commands import PathLock
 
 KeyPlace = tuple[str, str]
 """(project, concurrency key)."""
+
+
+Need = tuple[str, Requires, tuple[PathLock, ...]]
+"""(queue, capabilities, locks): tasks of one key that have these in common can do the same."""
 
 
 class ConcurrencyKeys:
@@ -23,7 +30,7 @@ class ConcurrencyKeys:
         self._most = most
         self._held: dict[KeyPlace, set[TaskKey]] = {}
         self._place_of: dict[TaskKey, KeyPlace] = {}
-        self._candidates: dict[KeyPlace, dict[str, list[PendingTask]]] = {}
+        self._candidates: dict[KeyPlace, dict[Need, list[PendingTask]]] = {}
         self._changed: dict[KeyPlace, None] = {}
 
     def clear(self) -> None:
@@ -55,6 +62,10 @@ class ConcurrencyKeys:
         """Queues let more or fewer run than before."""
         self._changed.update(dict.fromkeys([*self._held, *self._candidates]))
 
+    def read_again(self, place: KeyPlace) -> None:
+        """Tasks of the key that were left in the state may be had now."""
+        self._changed[place] = None
+
     def changed(self) -> list[KeyPlace]:
         """Keys whose next tasks must be read; they are then settled."""
         places, self._changed = list(self._changed), {}
@@ -69,8 +80,8 @@ class ConcurrencyKeys:
         if task.concurrency_key is None:
             return True
         place = task.key[0], task.concurrency_key
-        queues = self._candidates.get(place, {}).values()
-        reserved = sum(other.reserved for candidates in queues for other in candidates)
+        needs = self._candidates.get(place, {}).values()
+        reserved = sum(other.reserved for candidates in needs for other in candidates)
         return reserved < self.room(place, task.signature.queue)
 
     def admits(self, project: str, queue: str, found: Found) -> tuple[bool, PendingTask | None]:
@@ -78,7 +89,7 @@ class ConcurrencyKeys:
         if found.concurrency_key is None:
             return True, None
         place = project, found.concurrency_key
-        candidates = self._candidates.get(place, {}).get(queue, [])
+        candidates = self._candidates.get(place, {}).get((queue, found.requires, found.locks), [])
         if len(candidates) < self.room(place, queue):
             return True, None
         last = max((task for task in candidates if not task.reserved), key=_order, default=None)
@@ -89,30 +100,34 @@ class ConcurrencyKeys:
     def enter(self, task: PendingTask) -> None:
         """The task is in a lane."""
         if task.concurrency_key is not None:
-            queues = self._candidates.setdefault((task.key[0], task.concurrency_key), {})
-            queues.setdefault(task.signature.queue, []).append(task)
+            needs = self._candidates.setdefault((task.key[0], task.concurrency_key), {})
+            needs.setdefault(_need(task), []).append(task)
 
     def leave(self, task: PendingTask) -> None:
         """The task is in no lane any more."""
         if task.concurrency_key is None:
             return
-        place, queue = (task.key[0], task.concurrency_key), task.signature.queue
-        queues = self._candidates[place]
-        queues[queue].remove(task)
-        if not queues[queue]:
-            del queues[queue]
-            if not queues:
+        place, need = (task.key[0], task.concurrency_key), _need(task)
+        needs = self._candidates[place]
+        needs[need].remove(task)
+        if not needs[need]:
+            del needs[need]
+            if not needs:
                 del self._candidates[place]
         self._changed[place] = None
 
     def surplus(self, place: KeyPlace) -> list[PendingTask]:
         """Tasks in lanes beyond what their key has room for, which nobody has reserved."""
         found: list[PendingTask] = []
-        for queue, candidates in self._candidates.get(place, {}).items():
+        for (queue, _, _), candidates in self._candidates.get(place, {}).items():
             over = len(candidates) - self.room(place, queue)
             free = sorted((task for task in candidates if not task.reserved), key=_order, reverse=True)
             found.extend(free[: max(0, over)])
         return found
+
+
+def _need(task: PendingTask) -> Need:
+    return task.signature.queue, task.signature.requires, task.locks
 
 
 def _order(task: PendingTask) -> tuple[int, int]:
@@ -120,4 +135,4 @@ def _order(task: PendingTask) -> tuple[int, int]:
 
 
 ReadKey = Callable[[str, str, Callable[[str], int]], Iterable[tuple[str, list[Found]]]]
-"""(project, concurrency key, most tasks by queue) -> (queue, its first pending tasks of the key)."""
+"""(project, concurrency key, most tasks by queue) -> (queue, its first pending tasks of the key and of one need)."""

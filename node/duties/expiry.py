@@ -98,13 +98,13 @@ def count_misses(memory: LeaderMemory, lapsed: list[Holding], settings: DutySett
 def is_silent(memory: LeaderMemory, agent: AgentMemory) -> bool:
     """Whether the agent was not heard for longer than it may be silent."""
     now_s = memory.clock.now_s()
-    return agent.seen_s < now_s - memory.patience_s() and not memory.fleet.listening(agent, now_s)
+    return agent.seen_s < now_s - memory.pace.patience_with_s(agent) and not memory.fleet.listening(agent, now_s)
 
 
 def silent(memory: LeaderMemory) -> list[AgentMemory]:
     """Agents that are to be offline."""
-    # Asked twice a second of the whole fleet: what is the same for all is looked up once.
-    since_s = memory.clock.now_s() - memory.patience_s()
+    # Asked twice a second of the whole fleet: what no agent may exceed is looked up once.
+    since_s = memory.clock.now_s() - memory.pace.patience_s()
     return [
         agent
         for agent in memory.fleet

@@ -45,12 +45,15 @@ class Share(Account):
 @dataclass(slots=True, eq=False)
 class Flow(Account):
     """The tasks of one session of a project, or (None) those of no session. `active` counts its tasks that are loaded
-    or given away, `runs` who else knows it."""
+    or given away, `runs` who else knows it. `closed`: the session's budget had no room when it was looked at last; then
+    tasks with these `kept_keys` (concurrency keys) were left in the state, so that they hide no others of their key."""
 
     share: Share = field(default_factory=lambda: Share(0.0))
     session: str | None = None
     typical_ms: float = TYPICAL_MS
     runs: int = 0
+    closed: bool = False
+    kept_keys: dict[str, None] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,6 +85,18 @@ class Fairness:
         if flow is None:
             flow = share.flows[session] = Flow(share.floor_ms, share=share, session=session)
         return flow
+
+    def known(self, project: str, session: str) -> Flow | None:
+        """The flow of a session, if it is here."""
+        share = self._shares.get(project)
+        return None if share is None else share.flows.get(session)
+
+    def reopen(self) -> None:
+        """No flow is closed any more."""
+        for share in self._shares.values():
+            for flow in share.flows.values():
+                flow.closed = False
+                flow.kept_keys.clear()
 
     def enter(self, flow: Flow) -> None:
         """A task of the flow is here."""
@@ -135,7 +150,7 @@ class Fairness:
         """Drop flows that have nothing here and had no more than the others: they would begin there anyway."""
         for share in list(self._shares.values()):
             for flow in list(share.flows.values()):
-                if flow.active == 0 and flow.runs == 0 and flow.settled_ms <= share.floor_ms:
+                if flow.active == flow.runs == len(flow.kept_keys) == 0 and flow.settled_ms <= share.floor_ms:
                     del share.flows[flow.session]
             if not share.flows and share.settled_ms <= self._floor_ms:
                 del self._shares[share.project]

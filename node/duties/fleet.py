@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
+from node.duties.cooling import Cooling
 from node.duties.holdings import Holdings
-from statemachine import agent_record
+from node.duties.scoring import DEFAULT_WEIGHTS, Weights, stepped
+from statemachine import agent_record, proficiency
+from statemachine.agent_record import Load
+
+_WHOLE = 10_000
 
 Requires = tuple[tuple[str, int], ...]
 """(capability, least proficiency in ten-thousandths), in the order of the task."""
 
-PROFICIENCY_WEIGHT = 0.6
-LOAD_WEIGHT = 0.4
+ABLE_KEPT = 64
+"""Needs for which it is remembered who else is able."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,9 @@ class AgentMemory:
     """One agent. The first block repeats the replicated record; the rest only this leader knows.
 
     Times are lease time, but `metrics_ms` (Unix). `used` grows with every task given, for the least recently used;
-    `heard` is whether this leader itself heard the agent; `probations` counts how often it was tried again in vain.
+    `heard` is whether this leader itself heard the agent; `probations` counts how often it was tried again in vain;
+    `interval_ms` is how often this leader asked it last to call, 0 if never. The last block is from the records
+    again: `capabilities` are in ten-thousandths, the rates that its attempts taught 0 to 1.
     """
 
     agent_id: str
@@ -49,6 +57,13 @@ class AgentMemory:
     missed_s: float = 0.0
     probations: int = 0
     used: int = 0
+    interval_ms: int = 0
+
+    number: int = 0
+    provider: str | None = None
+    success: float = 1.0
+    cost_micro: int | None = None
+    rates: dict[str, float] = field(default_factory=dict)
 
     def carry_over(self, known: AgentMemory) -> None:
         """Take over what only the leader knows, from the memory of the same epoch."""
@@ -58,6 +73,7 @@ class AgentMemory:
         self.offers_missed, self.missed_s = known.offers_missed, known.missed_s
         self.probations = known.probations
         self.used = known.used
+        self.interval_ms = known.interval_ms
 
     def may_get(self, project: str, requires: Requires) -> bool:
         """Whether tasks like this can come to this agent at all, now or when it has a slot and listens."""
@@ -73,23 +89,18 @@ class AgentMemory:
         """Whether the agent has what a task needs."""
         return all(self.capabilities.get(name, -1) >= least for name, least in requires)
 
+    def learn(self, load: Load) -> None:
+        """Take over what its attempts taught."""
+        self.success, self.cost_micro = stepped(load.success / _WHOLE), load.cost_micro
+        self.rates = {rate.name: stepped(rate.rate / _WHOLE) for rate in proficiency.read(load.learned)}
+
     def proficiency(self, requires: Requires) -> float:
-        """Mean proficiency in what a task needs, 0 to 1; 1 when it needs nothing."""
+        """How well it does what a task needs, 0 to 1: the mean of what it says times what its attempts taught. Of a
+        task that needs nothing: how often it succeeds at anything."""
         if not requires:
-            return 1.0
-        return sum(self.capabilities.get(name, 0) for name, _ in requires) / (10_000 * len(requires))
-
-
-def parts(agent: AgentMemory, requires: Requires, slots_used: int) -> dict[str, float]:
-    """What speaks for giving a task to this agent, each 0 to 1."""
-    free = max(0.0, 1 - slots_used / agent.max_concurrent)
-    return {"proficiency": agent.proficiency(requires), "load": free}
-
-
-def score(agent: AgentMemory, requires: Requires, slots_used: int) -> float:
-    """The weighted sum of `parts`. Ties go to the least recently used, then to the lower id."""
-    part = parts(agent, requires, slots_used)
-    return PROFICIENCY_WEIGHT * part["proficiency"] + LOAD_WEIGHT * part["load"]
+            return self.success
+        has, learned = self.capabilities, self.rates
+        return sum(has.get(name, 0) * learned.get(name, 1.0) for name, _ in requires) / (_WHOLE * len(requires))
 
 
 class Fleet:
@@ -98,15 +109,24 @@ class Fleet:
     def __init__(self, holdings: Holdings) -> None:
         self._agents: dict[str, AgentMemory] = {}
         self._listening: dict[str, AgentMemory] = {}
+        self._offline: set[str] = set()
         self._holdings = holdings
         self._changed: dict[str, None] = {}
         self._used = 0
+        self._able: dict[tuple[str, Requires], list[AgentMemory]] = {}
+        self.cooling = Cooling()
+        self.weights: Weights = DEFAULT_WEIGHTS
 
     def __len__(self) -> int:
         return len(self._agents)
 
     def __iter__(self) -> Iterator[AgentMemory]:
         return iter(list(self._agents.values()))
+
+    @property
+    def present(self) -> int:
+        """How many are not offline."""
+        return len(self._agents) - len(self._offline)
 
     def get(self, agent_id: str) -> AgentMemory | None:
         """The agent of that id."""
@@ -115,7 +135,12 @@ class Fleet:
     def put(self, agent: AgentMemory) -> None:
         """Remember an agent."""
         self._agents[agent.agent_id] = agent
+        self._able.clear()
         self._changed[agent.agent_id] = None
+        if agent.liveness == agent_record.OFFLINE:
+            self._offline.add(agent.agent_id)
+        else:
+            self._offline.discard(agent.agent_id)
         if agent.poll is not None:
             self._listening[agent.agent_id] = agent
         else:
@@ -124,7 +149,9 @@ class Fleet:
     def drop(self, agent_id: str) -> None:
         """Forget a deleted agent."""
         self._changed[agent_id] = None
+        self._able.clear()
         self._agents.pop(agent_id, None)
+        self._offline.discard(agent_id)
         self._listening.pop(agent_id, None)
 
     def listen(self, agent: AgentMemory, poll: Poll) -> Poll | None:
@@ -142,14 +169,60 @@ class Fleet:
             self._changed[agent.agent_id] = None
             self._listening.pop(agent.agent_id, None)
 
-    def anyone_else(self, agent_id: str, project: str, requires: Requires) -> bool:
+    def anyone_else(self, agent_id: str, project: str, requires: Requires, now_s: float) -> bool:
         """Whether tasks like this can come to another agent than this one."""
-        return any(a.agent_id != agent_id and a.may_get(project, requires) for a in self._agents.values())
+        # Asked for each task that avoids somebody. Two names answer it until the record of an agent changes.
+        need = project, requires
+        able = self._able.get(need)
+        if able is None or not all(self._may_get(agent, project, requires, now_s) for agent in able):
+            may = (agent for agent in self._agents.values() if self._may_get(agent, project, requires, now_s))
+            able = list(islice(may, 2))
+            if len(self._able) >= ABLE_KEPT:
+                self._able.clear()
+            self._able[need] = able
+        return any(agent.agent_id != agent_id for agent in able)
+
+    def _may_get(self, agent: AgentMemory, project: str, requires: Requires, now_s: float) -> bool:
+        return agent.may_get(project, requires) and not self.cooling.cools(agent.provider, now_s)
+
+    def warm_up(self, now_s: float) -> bool:
+        """Whether a provider may be asked again since this was asked the last time; its agents then bid anew."""
+        ended = self.cooling.ended(now_s)
+        if not ended:
+            return False
+        self._able.clear()
+        self.touch(agent.agent_id for agent in self._agents.values() if agent.provider in ended)
+        return True
+
+    def touch(self, agent_ids: Iterable[str]) -> None:
+        """What speaks for these agents may have changed."""
+        self._changed.update(dict.fromkeys(agent_ids))
+
+    def parts(self, agent: AgentMemory, requires: Requires, slots_used: int, affinity: float) -> dict[str, float]:
+        """What speaks for giving a task to this agent, each 0 to 1."""
+        return {
+            "proficiency": agent.proficiency(requires),
+            "load": max(0.0, 1 - slots_used / agent.max_concurrent),
+            "affinity": affinity,
+            "success": agent.success,
+            "cost": self.weights.thrift(agent.cost_micro),
+        }
+
+    def score(self, agent: AgentMemory, requires: Requires, slots_used: int) -> float:
+        """The weighted sum of `parts` without affinity. Ties go to the least recently used, then to the lower id."""
+        weights = self.weights
+        return (
+            weights.proficiency * agent.proficiency(requires)
+            + weights.load * max(0.0, 1 - slots_used / agent.max_concurrent)
+            + weights.success * agent.success
+            + weights.cost * weights.thrift(agent.cost_micro)
+        )
 
     def clear(self) -> dict[str, AgentMemory]:
         """Forget all agents; returns what was known, by id."""
-        known, self._agents, self._listening = self._agents, {}, {}
-        self._changed.update(dict.fromkeys(known))
+        known, self._agents, self._listening, self._offline = self._agents, {}, {}, set()
+        self._able.clear()
+        self.touch(known)
         return known
 
     def take_changed(self) -> dict[str, None]:

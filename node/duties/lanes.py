@@ -6,9 +6,11 @@ import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from node.duties.affinity import Site
 from node.duties.fairness import Flow
 from node.duties.fleet import Requires
 from node.duties.holdings import TaskKey
+from statemachine.commands import PathLock
 
 PRIORITIES = range(9, -1, -1)
 
@@ -20,12 +22,14 @@ class Found:
         "attempt",
         "avoid",
         "concurrency_key",
+        "locks",
         "order",
         "prefers",
         "priority",
         "requires",
         "session",
         "since_ms",
+        "sites",
         "task_id",
     )
 
@@ -35,13 +39,15 @@ class Found:
         order: int,
         attempt: int,
         requires: Requires,
-        avoid: tuple[str, int] | None = None,
+        avoid: tuple[str, int, bool] | None = None,
         *,
         priority: int = 5,
         since_ms: int = 0,
         session: str | None = None,
         concurrency_key: str | None = None,
         prefers: str | None = None,
+        sites: tuple[Site, ...] = (),
+        locks: tuple[PathLock, ...] = (),
     ) -> None:
         self.task_id = task_id
         self.order = order
@@ -53,6 +59,23 @@ class Found:
         self.session = session
         self.concurrency_key = concurrency_key
         self.prefers = prefers
+        self.sites = sites
+        self.locks = locks
+
+    @property
+    def kind(self) -> int:
+        """Which strand the task belongs into."""
+        return kind_of(self.concurrency_key, self.locks)
+
+
+KEYED = 1
+"""Of a kind, the bit for a concurrency key."""
+
+
+def kind_of(concurrency_key: str | None, locks: tuple[PathLock, ...]) -> int:
+    """What may keep single tasks back: 1 a concurrency key, 2 locks, 3 both, 0 nothing. Each kind has strands of its
+    own, so that a task never stands behind others that have to wait for something it does not need."""
+    return (concurrency_key is not None) + 2 * bool(locks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +89,15 @@ class Signature:
 
 class PendingTask:
     """One pending task. `order` is its place by creation, `rank` that by priority and age: smaller comes first.
-    `avoid` is an agent that let it lapse or declined it, and when (Unix milliseconds), `prefers` one that parked it."""
+    `avoid` is an agent that let it go, since when (Unix milliseconds), and whether for a moment even if no other is
+    there; `prefers` one that parked it, `sites` where it belongs. Without a strand it is parked (`path_locks`)."""
 
     __slots__ = (
         "attempt",
         "avoid",
         "concurrency_key",
         "key",
+        "locks",
         "order",
         "prefers",
         "priority",
@@ -80,7 +105,9 @@ class PendingTask:
         "rank",
         "reserved",
         "reserved_until_s",
+        "run",
         "signature",
+        "sites",
         "strand",
     )
 
@@ -94,13 +121,21 @@ class PendingTask:
         self.avoid = found.avoid
         self.concurrency_key = found.concurrency_key
         self.prefers = found.prefers
+        self.sites = found.sites
+        self.locks = found.locks
+        self.run: Run | None = None
         self.strand: Strand | None = None
         self.queued = False
         self.reserved = False
         self.reserved_until_s = 0.0
 
+    @property
+    def kind(self) -> int:
+        """Which strand the task belongs into."""
+        return kind_of(self.concurrency_key, self.locks)
+
     def avoids(self, agent_id: str, now_ms: int, within_ms: int) -> bool:
-        """Whether the agent let this task lapse or declined it so lately."""
+        """Whether the agent let this task lapse, declined it or failed at it so lately."""
         return self.avoid is not None and self.avoid[0] == agent_id and now_ms < self.avoid[1] + within_ms
 
 
@@ -109,19 +144,20 @@ Place = tuple[float, int, int]
 
 
 class Strand:
-    """Tasks of one run, one priority and one need, with concurrency keys or without, in order.
+    """Tasks of one run, one priority, one need and one kind (`kind_of`), in order.
 
     `skipped_from`: the first order that was left in the state for want of room. `entry` is the number of its one valid
-    entry in its lane.
+    entry in its lane. `closed`: nothing of it is to be had in this pass.
     """
 
-    __slots__ = ("count", "entry", "heap", "keyed", "lane", "priority", "pushes", "run", "skipped_from")
+    __slots__ = ("closed", "count", "entry", "heap", "kind", "lane", "priority", "pushes", "run", "skipped_from")
 
-    def __init__(self, run: Run, lane: Lane, priority: int, *, keyed: bool = False) -> None:
+    def __init__(self, run: Run, lane: Lane, priority: int, kind: int) -> None:
         self.run = run
         self.lane = lane
         self.priority = priority
-        self.keyed = keyed
+        self.kind = kind
+        self.closed = False
         self.heap: list[tuple[int, int, int, PendingTask]] = []
         self.pushes = 0
         self.count = 0
@@ -141,6 +177,8 @@ class Strand:
 
     def head(self) -> PendingTask | None:
         """The first task that is still here and reserved for nobody."""
+        if self.closed:
+            return None
         while self.heap:
             task = self.heap[0][3]
             if task.strand is self and not task.reserved:
@@ -152,7 +190,7 @@ class Strand:
     def served(self) -> bool:
         """Whether its first task comes before all of its run and priority that was not read yet."""
         task, position = self.head(), self.run.positions[self.priority]
-        return task is not None and (position is None or task.order < position)
+        return self.closed or (task is not None and (position is None or task.order < position))
 
     def sweep(self) -> None:
         """Forget tasks that are gone, when they are most of what is queued."""
@@ -161,7 +199,9 @@ class Strand:
             heapq.heapify(self.heap)
 
     def place(self) -> Place | None:
-        """The place of the first task; None when there is none."""
+        """The place of the first task; None when there is none, or its session has no budget left."""
+        if self.run.flow.closed:
+            return None
         task = self.head()
         return None if task is None else (self.run.flow.service_ms, task.rank, task.order)
 
@@ -206,19 +246,20 @@ class Lane:
 class Run:
     """How far the tasks of a project's queue were read: those of one session, or those of none; by priority.
 
-    A position of None: read to its end.
+    A position of None: read to its end. `parked`: how many of its tasks are here and in no strand.
     """
 
-    __slots__ = ("flow", "positions", "project", "queue", "seen", "session", "strands")
+    __slots__ = ("flow", "parked", "positions", "project", "queue", "seen", "session", "strands")
 
     def __init__(self, project: str, queue: str, session: str | None, flow: Flow) -> None:
         self.project = project
         self.queue = queue
         self.session = session
         self.flow = flow
+        self.parked = 0
         self.seen = [0] * len(PRIORITIES)
         self.positions: list[int | None] = [0] * len(PRIORITIES)
-        self.strands: dict[tuple[int, Requires, bool], Strand] = {}
+        self.strands: dict[tuple[int, Requires, int], Strand] = {}
 
     @property
     def unread(self) -> bool:
@@ -230,7 +271,10 @@ class Run:
     @property
     def dry(self) -> bool:
         """Whether a strand that left tasks in the state has none here; whoever wants them must read them then."""
-        return any(strand.skipped_from is not None and strand.head() is None for strand in self.strands.values())
+        return any(
+            strand.skipped_from is not None and not strand.closed and strand.head() is None
+            for strand in self.strands.values()
+        )
 
 
 Chunk = tuple[Sequence[Found], int | None]

@@ -12,18 +12,27 @@ from contextlib import AbstractContextManager
 
 from cluster.replica import Notice, View
 from node.duties import state_reads
+from node.duties.affinity import Affinity, sites_of
+from node.duties.budget_gate import BudgetGate, Place
 from node.duties.fleet import AgentMemory, Fleet
 from node.duties.holdings import Holding, Holdings, TaskKey
 from node.duties.lanes import Chunk, Found
 from node.duties.lease_clock import LeaseClock
+from node.duties.lessons import Lessons
+from node.duties.pace import Pace
 from node.duties.pending import PendingTasks
 from node.duties.queue_gate import QueueGate
-from node.duties.settings import DutySettings
+from node.duties.scoring import Weights
+from node.duties.settings import DutySettings, tuned
+from node.duties.signs_of_life import is_by_holder
 from node.duties.tracks import Tracks
-from statemachine import agent_record, projects, queues, task_queries, task_record
+from statemachine import agent_record, budget_record, path_locks, projects, queues, settings, task_queries, task_record
 from statemachine.agent_record import Agent
+from statemachine.budget_record import AGENT, SESSION, Budget
 from statemachine.changes import Change
+from statemachine.context import CLUSTER
 from statemachine.queues import Queue
+from statemachine.settings import SETTINGS
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState
 
@@ -35,13 +44,18 @@ class LeaderMemory:
 
     def __init__(self, open_view: OpenView, clock: LeaseClock, settings: DutySettings) -> None:
         self._open_view = open_view
+        self._started = settings
         self._settings = settings
         self._project_numbers: dict[str, int] = {}
         self.clock = clock
         self.holdings = Holdings()
         self.fleet = Fleet(self.holdings)
+        self.pace = Pace(self.fleet, lambda: self._settings)
         self.tracks = Tracks()
+        self.affinity = Affinity()
+        self._lessons = Lessons(self.fleet)
         self.gate = QueueGate(self._read_queue)
+        self.budgets = BudgetGate(self._read_budget)
         self.pending = PendingTasks(
             self._scan,
             self._read_key,
@@ -49,9 +63,11 @@ class LeaderMemory:
             lane_tasks_max=settings.lane_tasks_max,
             scan_tasks_max=settings.scan_tasks_max,
             ageing_ms=settings.ageing_ms,
+            budgets=self.budgets,
         )
         self.revived: dict[str, AgentMemory] = {}
         self.schedules_changed = False
+        self.settings_changed = False
         self.rebuild()
 
     # --- built from the state ---------------------------------------------------------------------------------------
@@ -60,23 +76,20 @@ class LeaderMemory:
         """Read agents, held tasks and the names of queues. Every term begins anew, one fallback time longer."""
         grace_s = self._settings.fallback_ms / 1000
         with self._open_view() as view:
+            self._see_settings(view)
             for agent in agent_record.scan(view):
-                self._see_agent(agent, grace_s)
+                self._see_agent(view, agent, grace_s)
             for _, task in task_queries.held(view):
                 self._see_task(task, grace_s)
+            for task in state_reads.lock_holders(view):
+                self._see_locks((task.project, task.task_id), task)
             self._read_queues(view)
+            for _, budget in budget_record.everything(view):
+                self.budgets.see((budget.scope, budget.project, budget.id), there=True)
             for project, queue in state_reads.pending_queues(view):
                 self.pending.news(project, queue)
             for project, queue, session in state_reads.pending_sessions(view):
                 self.pending.news(project, queue, session)
-
-    def patience_s(self) -> float:
-        """How long an agent may be silent."""
-        return self.interval_ms() * self._settings.heartbeats_missed_max / 1000
-
-    def interval_ms(self) -> int:
-        """How often agents are asked to call."""
-        return self._settings.interval_ms(len(self.fleet))
 
     # --- following the state ----------------------------------------------------------------------------------------
 
@@ -89,16 +102,41 @@ class LeaderMemory:
         agents: dict[str, None] = {}
         for change in notice.changes:
             if change.resource == "task":
+                if self.budgets:
+                    self._look_at_budgets(change)
                 if not self._follow_quickly(change):
                     changed[change.project, change.resource_id] = None
             elif change.resource == "agent":
                 agents[change.resource_id] = None
             elif change.resource == "queue":
                 self._see_queue(change)
+            elif change.resource == "budget":
+                self._see_budget(change)
             elif change.resource == "schedule":
                 self.schedules_changed = True
+            elif change.resource == "settings":
+                with self._open_view() as view:
+                    self._see_settings(view)
         if changed or agents:
             self.refresh(changed, agents)
+
+    @property
+    def settings(self) -> DutySettings:
+        """What this node was started with, under the replicated settings."""
+        return self._settings
+
+    def _see_settings(self, view: View) -> None:
+        values = settings.read(view).values
+        self._settings = tuned(self._started, values)
+        self.fleet.weights = Weights.of({name: values.get(name, known.default) for name, known in SETTINGS.items()})
+        self.fleet.cooling.first_ms = self._settings.provider_cooling_ms
+        if not self._settings.provider_cooling_ms:
+            self.fleet.cooling.end_all()
+        self.settings_changed = True
+
+    def learn(self) -> None:
+        """Take over what attempts taught. BEFORE a decision by scores."""
+        self._lessons.learn(self._open_view)
 
     def refresh(self, tasks: Iterable[TaskKey], agent_ids: Iterable[str]) -> None:
         """Take these as the state shows them now."""
@@ -133,12 +171,17 @@ class LeaderMemory:
                 self.pending.news(change.project, change.topics[0].removeprefix("queue."), session)
             return True
         agent_id = data.get("agent_id")
+        if agent_id is not None and is_by_holder(change.type, data):
+            self._hear(agent_id)
         if data.get("from") == TaskState.RUNNING and agent_id is not None:
             self._track(agent_id, to)
         if to in (TaskState.COMPLETED, TaskState.SCHEDULED, TaskState.FAILED, TaskState.BLOCKED):
+            if agent_id is not None:
+                self._lessons.ended(agent_id, to, data.get("reason"), self.clock.now_s())
             self.pending.drop(key)
             self._let_go(key)
-            return True
+            # One that is only put off after a wait keeps its locks: its record says so.
+            return not self.pending.locks.let_go(key) or to != TaskState.SCHEDULED
         if to == TaskState.RUNNING and agent_id is not None and data.get("from") != TaskState.RUNNING:
             self._took_work(agent_id)
         return False
@@ -157,6 +200,11 @@ class LeaderMemory:
         elif to == TaskState.SCHEDULED:
             self.tracks.add(agent_id, self.clock.now_s(), failed=1, retried=1)
 
+    def _hear(self, agent_id: str) -> None:
+        agent = self.fleet.get(agent_id)
+        if agent is not None:
+            agent.seen_s, agent.heard = max(agent.seen_s, self.clock.now_s()), True
+
     def _took_work(self, agent_id: str) -> None:
         agent = self.fleet.get(agent_id)
         if agent is None:
@@ -171,11 +219,14 @@ class LeaderMemory:
         if task is None:
             self.pending.drop(key)
             self._let_go(key)
+            self.pending.locks.let_go(key)
         else:
             self._see_task(task, 0.0)
 
     def _see_task(self, task: Task, grace_s: float) -> None:
         key = (task.project, task.task_id)
+        if task.locks:
+            self._see_locks(key, task)
         if task.status is TaskState.PENDING:
             self._let_go(key)
             self.pending.put(task.project, task.queue, state_reads.found(task))
@@ -187,6 +238,7 @@ class LeaderMemory:
         if task.concurrency_key is not None:
             self.pending.keys.hold(key, task.concurrency_key)
         if task.status is TaskState.RUNNING:
+            self.affinity.began(task.agent_id, sites_of(task.project, task.session_id, task.labels))
             self.pending.fairness.started(key, task.project, task.session_id, self.clock.now_s())
         known = self.holdings.get(key)
         same = known is not None and (known.agent_id, known.attempt) == (task.agent_id, task.attempt)
@@ -200,15 +252,23 @@ class LeaderMemory:
         holding = Holding(key, task.agent_id, task.attempt, task.status, term_s=term_s, deadline_s=deadline_s)
         self.holdings.put(holding)
 
+    def _see_locks(self, key: TaskKey, task: Task) -> None:
+        """BEFORE the task is no longer pending: whoever stands behind it must find that it holds them now."""
+        if path_locks.holds(task):
+            self.pending.locks.hold(key, task.number, task.locks)
+        else:
+            self.pending.locks.let_go(key)
+
     def _read_agent(self, view: View, agent_id: str) -> None:
         agent = agent_record.find(view, agent_id)
         if agent is None:
             self.fleet.drop(agent_id)
             self.tracks.drop(agent_id)
+            self.affinity.drop(agent_id)
         else:
-            self._see_agent(agent, 0.0)
+            self._see_agent(view, agent, 0.0)
 
-    def _see_agent(self, agent: Agent, grace_s: float) -> None:
+    def _see_agent(self, view: View, agent: Agent, grace_s: float) -> None:
         known = self.fleet.get(agent.agent_id)
         fresh = AgentMemory(
             agent.agent_id,
@@ -216,10 +276,13 @@ class LeaderMemory:
             agent.liveness,
             agent.draining,
             agent.max_concurrent,
-            {capability.name: capability.proficiency for capability in agent.capabilities},
+            dict(agent.proficiencies()),
             frozenset(agent.projects),
             seen_s=self.clock.now_s() + grace_s,
+            number=agent.number,
+            provider=agent.provider,
         )
+        fresh.learn(agent_record.load_of(view, agent.number))
         if known is not None and known.epoch == agent.epoch:
             fresh.carry_over(known)
         self.fleet.put(fresh)
@@ -250,9 +313,14 @@ class LeaderMemory:
     def _read_key(
         self, project: str, concurrency_key: str, most: Callable[[str], int]
     ) -> Sequence[tuple[str, list[Found]]]:
+        def closed(session: str) -> bool:
+            return self.pending.sessions.keeps(project, session, concurrency_key)
+
         with self._open_view() as view:
             number = self._project_number(view, project)
-            return () if number is None else list(state_reads.pending_with_key(view, number, concurrency_key, most))
+            if number is None:
+                return ()
+            return list(state_reads.pending_with_key(view, number, concurrency_key, most, closed))
 
     def _read_queue(self, project: str, queue: str) -> Queue | None:
         with self._open_view() as view:
@@ -270,6 +338,34 @@ class LeaderMemory:
         if queue is not None:
             self.gate.see(change.project, queue)
             self.pending.keys.settings_changed()
+            self.pending.locks.stir(change.project, queue.queue)
+
+    def _read_budget(self, place: Place) -> Budget | None:
+        scope, project, budget_id = place
+        with self._open_view() as view:
+            number = CLUSTER if scope == AGENT else self._project_number(view, project)
+            return None if number is None else budget_record.get(view, number, scope, budget_id)
+
+    def _see_budget(self, change: Change) -> None:
+        scope, _, budget_id = change.resource_id.partition("/")
+        place = scope, change.project, budget_id
+        self.budgets.see(place, there=self._read_budget(place) is not None)
+        if scope == SESSION:
+            self.pending.sessions.reopen(change.project, budget_id)
+        elif scope == AGENT:
+            self.fleet.touch((budget_id,))
+
+    def _look_at_budgets(self, change: Change) -> None:
+        """Somebody was given a task, or let go of it: that changes what budgets have room for. By the change itself:
+        memory may never have seen that the task was held."""
+        agent_id = None if change.data is None else change.data.get("agent_id")
+        if agent_id is None:
+            return
+        if (AGENT, "", agent_id) in self.budgets:
+            self.fleet.touch((agent_id,))
+        session = _session_of(change)
+        if session is not None and (SESSION, change.project, session) in self.budgets:
+            self.pending.sessions.reopen(change.project, session)
 
 
 def _session_of(change: Change) -> str | None:

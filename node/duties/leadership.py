@@ -38,11 +38,11 @@ class Leadership:
         self._lease_clock = LeaseClock(clock, replica, settings, self._on_tick)
         self.poll_ends = PollEnds(clock)
         self.memory = LeaderMemory(replica.view, self._lease_clock, settings)
-        self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet, settings)
+        self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet, self.memory.affinity, settings)
         self._wanted: dict[str, str] = {}
         self._claims: dict[Demand, None] = {}
         self._promises = Promises(self.memory.holdings)
-        self._bidders = Bidders(self.memory.fleet, self._promises)
+        self._bidders = Bidders(self.memory.fleet, self._promises, self.memory.budgets)
         self._offers_rest_until_s = 0.0
         self._closed = False
         self._dispatch = self._pump("dispatch", self._dispatch_step, settings.offers_under_way_max)
@@ -50,6 +50,7 @@ class Leadership:
         self._timers = self._pump("timers", self._timers_step)
         self._liveness = self._pump("liveness", self._liveness_step)
         self._retention = Retention(settings)
+        self._take_settings()
         self._remove = self._pump("retention", self._remove_step)
         self._schedules = self._pump("schedules", ScheduleRuns(replica, self._propose, settings.retry_ms).step)
         self._lease_clock.start()
@@ -87,9 +88,16 @@ class Leadership:
         if notice.changes or notice.gap:
             self.work_changed()
             self._timers.wake()
+        if memory.settings_changed:
+            self._take_settings()
         if memory.schedules_changed or notice.gap:
             memory.schedules_changed = False
             self._schedules.wake()
+
+    def _take_settings(self) -> None:
+        self.memory.settings_changed = False
+        self._dispatcher.settings = self._retention.settings = self.memory.settings
+        self._bidders.weigh_anew()
 
     def _on_tick(self) -> None:
         # While no majority confirms this leader the lease clock stands still, so nothing new is due; the duties that
@@ -103,6 +111,8 @@ class Leadership:
             self._expire.wake()
         memory.pending.lapse(self._lease_clock.now_s())
         memory.pending.fairness.forget_idle()
+        if memory.fleet.warm_up(self._lease_clock.now_s()):
+            self.work_changed()
         if len(memory.pending):
             # Beside what was reserved in vain, agents that were avoided for a while may be offered a task again.
             self.work_changed()
@@ -128,6 +138,7 @@ class Leadership:
             return settings.retry_ms / 1000
         if now_s < self._offers_rest_until_s:
             return self._offers_rest_until_s - now_s
+        memory.learn()
         for gone in self._bidders.begin(self._lease_clock.now_s()):
             self._answer(gone)
         matched = self._match(self._bidders)
@@ -151,6 +162,7 @@ class Leadership:
         return self._dispatcher.match(
             bidders,
             now_ms=self._replica.now_ms(),
+            now_s=self._lease_clock.now_s(),
             claimed_until_s=claimed_until_s,
             # Longer than its proposal is waited for: until then it is promised to somebody.
             offered_until_s=claimed_until_s + PROPOSE_TIMEOUT_S,
@@ -163,7 +175,7 @@ class Leadership:
             Offer(task.key[1], task.key[0], task.attempt, agent.agent_id, agent.epoch) for task, agent in offers
         )
         try:
-            outcomes = await self._propose([frame(OfferTasks(items, self._settings.offer_timeout_ms))])
+            outcomes = await self._propose([frame(OfferTasks(items, self.memory.settings.offer_timeout_ms))])
         except (NotCommittedError, OutcomeUnknownError):
             # Whoever is woken meanwhile would only be refused as well.
             self._offers_rest_until_s = self._clock.monotonic_s() + self._settings.retry_ms / 1000
@@ -246,7 +258,7 @@ class Leadership:
 
     async def claim(self, demand: Demand, wait_s: float) -> tuple[str, ...]:
         """Ids of tasks that are kept for this demand for a moment; waits for them up to `wait_s`."""
-        alone = Bidders(self.memory.fleet, self._promises)
+        alone = Bidders(self.memory.fleet, self._promises, self.memory.budgets)
         alone.add(demand)
         while not self._closed:
             self._match(alone)

@@ -173,12 +173,14 @@ class Candidate(Message, frozen=True):
 
 
 class ExplainReply(Message, frozen=True):
-    """`filtered` counts agents by the first thing that keeps the task from them."""
+    """`filtered` counts agents by the first thing that keeps the task from them; `behind` is a task that comes first,
+    and waits for locks that overlap."""
 
     code: str
     total: int = 0
     filtered: dict[str, int] = {}
     candidates: tuple[Candidate, ...] = ()
+    behind: str | None = None
 
 
 class HandOverRequest(Message, frozen=True):

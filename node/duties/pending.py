@@ -14,18 +14,23 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Iterator
 
+from node.duties.budget_gate import BudgetGate
+from node.duties.closed_sessions import ClosedSessions
 from node.duties.concurrency import ConcurrencyKeys, ReadKey
 from node.duties.fairness import Fairness
+from node.duties.fleet import Requires
 from node.duties.holdings import TaskKey
 from node.duties.lanes import Found, Lane, PendingTask, Run, Scan, Scope, Signature, Strand
 from node.duties.passes import Pass
+from node.duties.path_locks import PathLocks
 from node.duties.queue_gate import QueueGate
+from node.duties.reading import Reading
 from node.duties.runs import Runs
 
-READ_TASKS_MAX = 256
-"""Tasks read from the state at once: decoding them holds up the loop for some milliseconds."""
-READ_TASKS_OF_SESSION_MAX = 16
-"""There may be any number of sessions, and each has its turn."""
+CALLED_AT_ONCE_MAX = 1_000
+"""Parked tasks that are in the order again with one pass: thousands may have waited for the same one."""
+LOOKED_AT_PARKED_MAX = 256
+"""Tasks whose locks were found to be held in one pass; the next one, which comes at once, goes on."""
 
 
 class PendingTasks:
@@ -40,8 +45,8 @@ class PendingTasks:
         lane_tasks_max: int,
         scan_tasks_max: int,
         ageing_ms: int,
+        budgets: BudgetGate | None = None,
     ) -> None:
-        self._scan = scan
         self._read_key = read_key
         self._strand_max = lane_tasks_max
         self._scan_max = scan_tasks_max
@@ -52,9 +57,13 @@ class PendingTasks:
         self._reservations = 0
         self._pass: Pass | None = None
         self.gate = gate
+        self.budgets = BudgetGate(lambda _: None) if budgets is None else budgets
         self.keys = ConcurrencyKeys(gate.most_per_key)
         self.fairness = Fairness()
+        self.locks = PathLocks()
         self._runs = Runs(self.fairness)
+        self.sessions = ClosedSessions(self.budgets, self.fairness, self._runs, self.keys, self._keep_in_state)
+        self._reading = Reading(scan, self._runs, self._add, self._drop_strand, lane_tasks_max)
         self.unfinished = False
 
     def __len__(self) -> int:
@@ -87,7 +96,9 @@ class PendingTasks:
         self._lanes.clear()
         self._reserved.clear()
         self.keys.clear()
+        self.locks.clear()
         self.gate.clear()
+        self.sessions.clear()
         self.fairness.forget_charges()
 
     def get(self, key: TaskKey) -> PendingTask | None:
@@ -111,20 +122,29 @@ class PendingTasks:
         if task.reserved:
             self.gate.reserve((key[0], task.signature.queue), -1)
         self.keys.leave(task)
-        strand, task.strand = task.strand, None
-        if strand is None:
-            raise AssertionError("a pending task is in a strand")
+        if task.locks:
+            self.locks.leave(task)
+        if task.strand is not None:
+            if task.reserved:
+                self.sessions.decided(task.strand.run.flow)
+            self._leave_strand(task, task.strand)
+        elif task.run is not None:
+            task.run.parked -= 1
+            self._runs.forget_if_done(task.run)
+        return task
+
+    def _leave_strand(self, task: PendingTask, strand: Strand) -> None:
+        task.strand = None
         self.fairness.leave(strand.run.flow)
         strand.count -= 1
         strand.sweep()
         self._runs.took(strand)
         if strand.count == 0 and strand.skipped_from is None:
             self._drop_strand(strand)
-        return task
 
     def _drop_strand(self, strand: Strand) -> None:
         run, lane = strand.run, strand.lane
-        run.strands.pop((strand.priority, lane.signature.requires, strand.keyed), None)
+        run.strands.pop((strand.priority, lane.signature.requires, strand.kind), None)
         lane.strands.pop(strand, None)
         if not lane.strands:
             lanes = self._lanes.get(lane.signature.project, {})
@@ -141,8 +161,11 @@ class PendingTasks:
             raise AssertionError("only a pending task is reserved")
         if not task.reserved:
             self.gate.reserve((task.key[0], task.signature.queue), 1)
+            self.budgets.reserve(task.strand.run.flow, 1)
         task.reserved = True
         task.reserved_until_s = until_s
+        if task.locks:
+            self.locks.reserve(task)
         self.fairness.give(task.key, task.strand.run.flow)
         self._reservations += 1
         heapq.heappush(self._reserved, (until_s, self._reservations, task))
@@ -153,7 +176,11 @@ class PendingTasks:
             task.reserved = False
             self.gate.reserve((task.key[0], task.signature.queue), -1)
             self.settle(task.key, 0.0)
+            if task.locks:
+                self.locks.unreserve(task.key)
             self._queue(task)
+            if task.strand is not None:
+                self.sessions.decided(task.strand.run.flow)
 
     def lapse(self, now_s: float) -> int:
         """End the reservations whose time is over; returns how many tasks can be had again."""
@@ -168,12 +195,13 @@ class PendingTasks:
     def settle(self, key: TaskKey, now_s: float) -> None:
         """The task is with nobody: its session is charged what it took."""
         flow = self.fairness.settle(key, now_s)
-        if flow is None:
-            return
-        # It comes earlier than its strands were queued for.
-        for run in self._runs.of_flow(flow):
-            for strand in run.strands.values():
-                strand.lane.push(strand)
+        if flow is not None:
+            # It comes earlier than its strands were queued for.
+            self._runs.push(flow)
+
+    def _keep_in_state(self, task: PendingTask) -> None:
+        self.drop(task.key)
+        self.unfinished = True
 
     # --- the order --------------------------------------------------------------------------------------------------
 
@@ -192,36 +220,89 @@ class PendingTasks:
         self.unfinished = False
 
         def open_and_wanted(signature: Signature) -> bool:
-            return wanted(signature) and self.gate.open(signature.project, signature.queue)
+            return (
+                wanted(signature)
+                and self.gate.open(signature.project, signature.queue)
+                and self.budgets.open(signature.project)
+            )
 
         scope = Scope(open_and_wanted, project, queues, self._scan_max)
         self._read_keys()
+        self._call_parked()
         self._read_on(self._runs.to_read(scope, self._signatures(scope)), scope)
         aside: list[PendingTask] = []
-        self._pass = turn = Pass(self._lanes, self.fairness, scope)
+        closed: list[Strand] = []
+        self._pass = Pass(self._lanes, self.fairness, scope)
         try:
-            while (strand := turn.first()) is not None:
-                task = strand.head()
-                if task is None:
-                    raise AssertionError("a strand that comes first has a task")
-                strand.pop()
-                aside.append(task)
-                if self.keys.may_take(task):
-                    yield task
-                if self._runs.took(strand):
-                    self._read_on([strand.run], scope)
-                strand.lane.push(strand)
+            yield from self._turns(self._pass, scope, aside, closed)
         finally:
             self._pass = None
+            for strand in closed:
+                strand.closed = False
+                strand.lane.push(strand)
             for task in aside:
-                if self._by_key.get(task.key) is task and not task.reserved:
+                if task.strand is not None and task.strand.run.flow.closed and task.concurrency_key is not None:
+                    self.sessions.keep_back(task)
+                elif self._by_key.get(task.key) is task and not task.reserved:
                     self._queue(task)
+
+    def _turns(self, turn: Pass, scope: Scope, aside: list[PendingTask], closed: list[Strand]) -> Iterator[PendingTask]:
+        found_held = 0
+        while found_held < LOOKED_AT_PARKED_MAX:
+            strand = turn.first()
+            if strand is None:
+                if not self.locks.pass_over(scope.project, scope.wanted):
+                    return
+                self._call_parked()
+                found_held += 1
+                continue
+            if not self.sessions.admits(strand.run.flow):
+                continue
+            task = strand.head()
+            if task is None:
+                raise AssertionError("a strand that comes first has a task")
+            # What was loaded ahead of others comes when those are read: the next pass goes on with that.
+            too_early = self.unfinished and not strand.served
+            strand.pop()
+            aside.append(task)
+            if task.locks and (blocker := self.locks.blocker(task, self._may_go)) is not None:
+                found_held += 1
+                self._park(task, strand, blocker, closed)
+            elif not too_early and self.keys.may_take(task):
+                yield task
+            if self._runs.took(strand):
+                self._read_on([strand.run], scope)
+            strand.lane.push(strand)
+        self.unfinished = True
 
     def _queue(self, task: PendingTask) -> None:
         strand = task.strand
         if strand is not None:
             strand.push(task)
             strand.lane.push(strand)
+
+    # --- tasks whose locks are held ---------------------------------------------------------------------------------
+
+    def _may_go(self, task: PendingTask) -> bool:
+        """Whether a parked task could be given away but for its locks: only then is it in the way of later ones."""
+        project, closed = task.key[0], task.run is not None and task.run.flow.closed
+        return self.gate.open(project, task.signature.queue) and self.budgets.open(project) and not closed
+
+    def _park(self, task: PendingTask, strand: Strand, blocker: TaskKey, closed: list[Strand]) -> None:
+        if self.locks.full:
+            strand.closed = True
+            closed.append(strand)
+            return
+        strand.run.parked += 1
+        self._leave_strand(task, strand)
+        self.locks.park(task, blocker)
+
+    def _call_parked(self) -> None:
+        """Parked tasks that nobody may be in the way of any more are in the order again."""
+        for task in self.locks.take_ready(CALLED_AT_ONCE_MAX):
+            if (run := task.run) is not None:
+                run.parked -= 1
+                self._enter(task, run, self._strand(run, task.priority, task.signature.requires, task.kind))
 
     # --- reading the state ------------------------------------------------------------------------------------------
 
@@ -230,6 +311,10 @@ class PendingTasks:
         if scope.project is not None:
             return iter(self._lanes.get(scope.project, {}))
         return (signature for lanes in self._lanes.values() for signature in lanes)
+
+    def _read_on(self, runs: list[Run], scope: Scope) -> None:
+        if self._reading.read_on(runs, scope):
+            self.unfinished = True
 
     def _read_keys(self) -> None:
         """Load the next tasks of concurrency keys that may have room now, and take back those that have none."""
@@ -249,89 +334,17 @@ class PendingTasks:
         # Those that were pushed out just now were settled by what pushed them.
         self.keys.changed()
 
-    def _read_on(self, runs: list[Run], scope: Scope) -> None:
-        """Read on wherever a task may be that comes before all that is loaded of its run and priority."""
-        for run in runs:
-            if scope.budget <= 0:
-                self.unfinished = True
-                return
-            if run.unread and not scope.covers(run):
-                continue
-            while run.unread and scope.budget > 0 and (read := self._read_once(run, scope)):
-                scope.budget -= read
-            if run.unread and scope.budget <= 0:
-                self.unfinished = True
-                return
-            self._runs.was_read(run)
-
-    def _read_once(self, run: Run, scope: Scope) -> int:
-        """Read one chunk of each priority that lacks one; returns what it cost, 0 when nothing was lacking."""
-        served = {
-            priority
-            for (priority, _, _), strand in run.strands.items()
-            if strand.served and scope.wanted(strand.lane.signature)
-        }
-        count_max = min(scope.budget, READ_TASKS_MAX if run.session is None else READ_TASKS_OF_SESSION_MAX)
-        skipped = [
-            strand
-            for strand in run.strands.values()
-            if strand.skipped_from is not None
-            and strand.count < self._strand_max
-            and strand.head() is None
-            and scope.wanted(strand.lane.signature)
-        ]
-        # What was skipped comes before what was not read yet.
-        served.update(strand.priority for strand in skipped)
-        least = {
-            priority: position
-            for priority, position in enumerate(run.positions)
-            if position is not None and priority not in served
-        }
-        cost = 0
-        if least:
-            for priority, (tasks, position) in self._scan(
-                run.project, run.queue, run.session, least, count_max
-            ).items():
-                for found in tasks:
-                    self._add(run, found)
-                    run.seen[priority] = found.order + 1
-                if position is not None:
-                    run.seen[priority] = position
-                run.positions[priority] = position
-                cost += len(tasks)
-            cost = max(cost, 1)
-        for strand in skipped:
-            cost += self._refill(strand, count_max)
-        return cost
-
-    def _refill(self, strand: Strand, count_max: int) -> int:
-        run, priority, start = strand.run, strand.priority, strand.skipped_from
-        if start is None:
-            raise AssertionError("only a strand that skipped is refilled")
-        tasks, position = self._scan(run.project, run.queue, run.session, {priority: start}, count_max)[priority]
-        strand.skipped_from = None
-        end = run.seen[priority]
-        requires, keyed = strand.lane.signature.requires, strand.keyed
-        for found in tasks:
-            if found.order >= end:
-                position = None
-                break
-            if found.requires == requires and (found.concurrency_key is not None) == keyed:
-                self._add(run, found)
-        if strand.skipped_from is None and position is not None and position < end:
-            strand.skipped_from = position
-        if strand.count == 0 and strand.skipped_from is None:
-            self._drop_strand(strand)
-        return max(len(tasks), 1)
-
     def _add(self, run: Run, found: Found, *, requeued: bool = False, ahead: bool = False) -> None:
         key = (run.project, found.task_id)
         if key in self._by_key:
             return
+        if run.flow.closed and found.concurrency_key is not None:
+            run.flow.kept_keys[found.concurrency_key] = None
+            return
         admitted, pushed_out = self.keys.admits(run.project, run.queue, found)
         if not admitted:
             return
-        strand = self._strand(run, found)
+        strand = self._strand(run, found.priority, found.requires, found.kind)
         behind = strand.skipped_from is not None and found.order >= strand.skipped_from
         # There are never more requeued tasks than were held; leaving one in the state would let later ones pass.
         if not ahead and (behind or (strand.count >= self._strand_max and not requeued)):
@@ -342,25 +355,27 @@ class PendingTasks:
         if pushed_out is not None:
             self.drop(pushed_out.key)
         rank = found.since_ms - found.priority * self._ageing_ms
-        task = PendingTask(key, strand.lane.signature, found, rank)
-        task.strand = strand
-        self._by_key[key] = task
+        task = self._by_key[key] = PendingTask(key, strand.lane.signature, found, rank)
         self.keys.enter(task)
+        self._enter(task, run, strand)
+
+    def _enter(self, task: PendingTask, run: Run, strand: Strand) -> None:
+        task.strand, task.run = strand, run
         self.fairness.enter(run.flow)
         strand.count += 1
         self._queue(task)
         if self._pass is not None:
             self._pass.see(strand.lane)
 
-    def _strand(self, run: Run, found: Found) -> Strand:
-        place = found.priority, found.requires, found.concurrency_key is not None
+    def _strand(self, run: Run, priority: int, requires: Requires, kind: int) -> Strand:
+        place = priority, requires, kind
         strand = run.strands.get(place)
         if strand is None:
-            signature = Signature(run.project, run.queue, found.requires)
+            signature = Signature(run.project, run.queue, requires)
             lanes = self._lanes.setdefault(run.project, {})
             lane = lanes.get(signature)
             if lane is None:
                 lane = lanes[signature] = Lane(signature)
-            strand = run.strands[place] = Strand(run, lane, found.priority, keyed=place[2])
+            strand = run.strands[place] = Strand(run, lane, priority, kind)
             lane.strands[strand] = None
         return strand

@@ -38,10 +38,10 @@ class Batch:
 
 
 class Retention:
-    """The sweep of one term of leadership."""
+    """The sweep of one term of leadership. `settings` may change at any time."""
 
     def __init__(self, settings: DutySettings) -> None:
-        self._settings = settings
+        self.settings = settings
         self._position = b""
         self._passed = 0
         self._surplus = 0
@@ -54,17 +54,17 @@ class Retention:
                 # The first of them is removed for certain; of the others as many as a step may.
                 return Batch([frame(RemoveEndedSessions(tuple(sessions)))], None)
             self._passed = 0
-            kept_max = self._settings.ended_tasks_kept_max
+            kept_max = self.settings.ended_tasks_kept_max
             self._surplus = machine.read_meta(view).tasks_ended - kept_max if kept_max else 0
         frames, swept = self._tasks(view, now_ms)
         if not swept:
             return Batch(frames, None)
         self._position = b""
-        return Batch(frames, self._settings.retention_interval_ms + self._passed * KEPT_PAUSE_MS)
+        return Batch(frames, self.settings.retention_interval_ms + self._passed * KEPT_PAUSE_MS)
 
     def _tasks(self, view: View, now_ms: int) -> tuple[list[bytes], bool]:
         """(proposals, whether the sweep is over)."""
-        settings = self._settings
+        settings = self.settings
         until_ms = now_ms - settings.ended_tasks_kept_ms if settings.ended_tasks_kept_ms else -1
         items: list[Believed] = []
         rows, looked_at = 0, 0
@@ -87,7 +87,7 @@ class Retention:
         return frames, looked_at < settings.removed_per_batch and rows < limits.SIDE_EFFECTS_MAX
 
     def _sessions(self, view: View, now_ms: int) -> list[EndedSession]:
-        settings = self._settings
+        settings = self.settings
         if not settings.ended_sessions_kept_ms:
             return []
         found: list[EndedSession] = []

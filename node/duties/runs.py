@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from node.duties.fairness import Fairness, Flow
-from node.duties.lanes import Run, Scope, Signature, Strand
+from node.duties.lanes import KEYED, PendingTask, Run, Scope, Signature, Strand
+
+DONE_KEPT_MAX = 1_000
+"""Runs of no session of which nothing is left."""
 
 RunKey = tuple[str, str, str | None]
 """(project, queue, session or None)."""
@@ -19,6 +22,7 @@ class Runs:
         self._fairness = fairness
         self._runs: dict[RunKey, Run] = {}
         self._of_flow: dict[Flow, dict[Run, None]] = {}
+        self._done: dict[Run, None] = {}
         self._unread = RunsByQueue()
         self._hungry = RunsByQueue()
 
@@ -48,8 +52,20 @@ class Runs:
         """The runs of one session, one for each of its queues."""
         return self._of_flow.get(flow, ())
 
+    def push(self, flow: Flow) -> None:
+        """What decides about the flow's turn changed: queue all its strands anew."""
+        for run in self.of_flow(flow):
+            for strand in run.strands.values():
+                strand.lane.push(strand)
+
+    def keyed(self, flow: Flow) -> list[PendingTask]:
+        """Queued tasks of the flow that have a concurrency key."""
+        strands = [strand for run in self.of_flow(flow) for strand in run.strands.values() if strand.kind & KEYED]
+        return [task for strand in strands for _, _, _, task in strand.heap if task.strand is strand]
+
     def forget(self, run: Run) -> None:
         """The run has nothing here and nothing in the state."""
+        self._done.pop(run, None)
         self._unread.discard(run)
         self._hungry.discard(run)
         if self._runs.pop((run.project, run.queue, run.session), None) is not None:
@@ -60,18 +76,44 @@ class Runs:
                 del self._of_flow[run.flow]
 
     def forget_if_done(self, run: Run) -> None:
-        """Sessions come and go; their runs must not stay. What comes back is read from its beginning: it is short."""
-        if run.session is not None and not run.strands and not run.unread:
+        """Sessions and queues come and go; their runs must not stay. What comes back is read from its beginning, and
+        sessions are short. Runs of no session know how many rows of sessions they have passed, and most are used
+        again: the latest stay."""
+        if not _is_done(run):
+            return
+        if run.session is not None:
             self.forget(run)
+            return
+        self._done.pop(run, None)
+        self._done[run] = None
+        if len(self._done) > DONE_KEPT_MAX:
+            oldest = next(iter(self._done))
+            del self._done[oldest]
+            # It may have been given a task back, without anything to read.
+            if _is_done(oldest):
+                self.forget(oldest)
+
+    def close(self, run: Run) -> None:
+        """The run's session has no budget left: nothing of it is read until `reopen`."""
+        self._unread.discard(run)
+        self._hungry.discard(run)
+
+    def reopen(self, run: Run) -> None:
+        """There may be budget again."""
+        if run.unread:
+            self.must_read(run)
 
     def must_read(self, run: Run) -> None:
         """The state may have more of the run, and nothing here is known to come before it."""
-        self._unread.add(run)
-        self._hungry.add(run)
+        self._done.pop(run, None)
+        if not run.flow.closed:
+            self._unread.add(run)
+            self._hungry.add(run)
 
     def has_more(self, run: Run) -> None:
         """Something of the run was left in the state, behind what is here."""
-        self._unread.add(run)
+        if not run.flow.closed:
+            self._unread.add(run)
 
     def took(self, strand: Strand) -> bool:
         """The first task of a strand went; whether what follows must be read before it is known."""
@@ -101,6 +143,10 @@ class Runs:
         unwanted = dict.fromkeys((one.project, one.queue) for one in signatures if not scope.wanted(one))
         others = (run for queue in unwanted for run in self._unread.of(queue) if run not in self._hungry)
         return [*hungry, *others]
+
+
+def _is_done(run: Run) -> bool:
+    return not (run.strands or run.unread or run.parked)
 
 
 class RunsByQueue:

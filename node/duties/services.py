@@ -91,7 +91,7 @@ class Services:
                 leadership.poll_ends.tell(ended)
         for running in beat.running:
             _renew(memory, agent, running)
-        return BeatAnswer("", agent.epoch, memory.interval_ms(), _leases(memory, agent))
+        return BeatAnswer("", agent.epoch, memory.pace.ask_ms(agent), _leases(memory, agent))
 
     async def _on_polls(self, _: str, data: bytes) -> bytes:
         request, leadership = _polls.decode(data), self._sure()
@@ -134,7 +134,7 @@ class Services:
         if leadership is None:
             return _encode(ExplainReply(NO_LEADER))
         with self._replica.view() as view:
-            return _encode(explain.explain(leadership.memory, view, request, self._replica.now_ms(), self._settings))
+            return _encode(explain.explain(leadership.memory, view, request, self._replica.now_ms()))
 
 
 def _hear(leadership: Leadership, agent: AgentMemory) -> None:

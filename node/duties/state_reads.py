@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import islice
 
+from node.duties.affinity import sites_of
 from node.duties.lanes import Found
-from statemachine import projects, queue_limits, task_queries, task_record, task_store
+from statemachine import path_locks, projects, queue_limits, task_queries, task_record, task_store
 from statemachine.keys import end_of, from_u64, u64
 from statemachine.store import Reader
 from statemachine.task_record import Task
 
 ROWS_MAX = 4_096
 """Rows of the index of pending tasks that one read looks at, when most belong to sessions and are passed over."""
+KEYED_LOOKED_AT_MAX = 256
+"""Tasks of sessions without budget that are passed over at the front of a concurrency key."""
+NEEDS_MAX = 64
+"""What tasks of one concurrency key may need, each of which is looked at once when the key has room."""
 
 
 def project_number(reader: Reader, project: str) -> int | None:
@@ -28,13 +33,23 @@ def found(task: Task) -> Found:
         task.number,
         task.attempt,
         tuple((need.name, need.min_proficiency) for need in task.requires),
-        None if task.avoid_agent_id is None else (task.avoid_agent_id, task.updated_at),
+        _avoid(task),
         priority=task.priority,
         since_ms=max(task.created_at, task.not_before or 0),
         session=task.session_id,
         concurrency_key=task.concurrency_key,
         prefers=None if task.wait is None else task.wait.agent_id,
+        sites=sites_of(task.project, task.session_id, task.labels),
+        locks=task.locks,
     )
+
+
+def _avoid(task: Task) -> tuple[str, int, bool] | None:
+    if task.avoid_agent_id is None:
+        return None
+    # After a failure the back-off has kept them apart long enough if there is nobody else.
+    failed = task.failure is not None and task.failure.attempt == task.attempt
+    return task.avoid_agent_id, task.updated_at, not failed
 
 
 def pending_queues(reader: Reader) -> Iterator[tuple[str, str]]:
@@ -78,13 +93,25 @@ def pending_chunk(
 
 
 def pending_with_key(
-    reader: Reader, project_no: int, concurrency_key: str, most: Callable[[str], int]
+    reader: Reader, project_no: int, concurrency_key: str, most: Callable[[str], int], closed: Callable[[str], bool]
 ) -> Iterator[tuple[str, list[Found]]]:
-    """(queue, its first pending tasks of the key, as many as `most` says) for each queue that has some."""
-    for queue, numbers in queue_limits.pending_with_key(reader, project_no, concurrency_key):
+    """(queue, its first pending tasks of the key and of one need, as many as `most` says), for `NEEDS_MAX` of all
+    queues and needs that have some. Sessions that are `closed`, for want of budget, are passed over."""
+    for queue, numbers in islice(queue_limits.pending_with_key(reader, project_no, concurrency_key), NEEDS_MAX):
         count = most(queue)
         if count:
-            yield queue, [found(_pending(reader, project_no, number)) for number in islice(numbers, count)]
+            tasks = (_pending(reader, project_no, number) for number in islice(numbers, KEYED_LOOKED_AT_MAX + count))
+            open_ones = (task for task in tasks if task.session_id is None or not closed(task.session_id))
+            yield queue, [found(task) for task in islice(open_ones, count)]
+
+
+def lock_holders(reader: Reader) -> Iterator[Task]:
+    """Every task that holds locks."""
+    for project_no, number in dict.fromkeys(path_locks.holders(reader)):
+        task = task_record.get(reader, project_no, number)
+        if task is None:
+            raise AssertionError("a task that holds locks is not there")
+        yield task
 
 
 def _pending(reader: Reader, project_no: int, number: int) -> Task:

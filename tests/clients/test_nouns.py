@@ -223,6 +223,12 @@ async def test_sessions_and_their_log(way: str) -> None:
         assert [s.session_id async for s in client.sessions.iterate(user="u1")] == ["s1"]
         await client.sessions.delete("s1")
         await raised(client.sessions.get("s1"), NotFound)
+        again = await client.sessions.create(session_id="s1")
+        assert again.last_seq == 3, "a session of the same id goes on counting"
+        error = await raised(client.sessions.append("s1", type="custom.d", expected_seq=0), SequenceMismatch)
+        assert error.last_seq == 3
+        assert (await client.sessions.append("s1", type="custom.d", expected_seq=3)).first_seq == 4
+        assert [e.seq async for e in client.sessions.iterate_events("s1")] == [4]
 
 
 @async_test

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 from hive_client import Client, NotFound, SyncClient
 from hive_client.agents import Agents
+from hive_client.budgets import Budgets
 from hive_client.changes import Changes
 from hive_client.cluster import Cluster
 from hive_client.groups import Groups
@@ -20,6 +21,7 @@ from hive_client.schedules import Schedules
 from hive_client.sessions import Sessions
 from hive_client.sync import (
     SyncAgents,
+    SyncBudgets,
     SyncChanges,
     SyncCluster,
     SyncGroups,
@@ -35,6 +37,7 @@ from hive_client.testing import FakeHive
 NOUNS = [
     (Tasks, SyncTasks), (Groups, SyncGroups), (Queues, SyncQueues), (Sessions, SyncSessions), (Agents, SyncAgents),
     (Schedules, SyncSchedules), (Changes, SyncChanges), (Cluster, SyncCluster), (Projects, SyncProjects),
+    (Budgets, SyncBudgets),
 ]  # fmt: skip
 
 

@@ -12,7 +12,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hive_client import Completion, NonRetryable, Reject, StaleAttempt, Stop, SyncTaskContext, TaskContext, Worker
+from hive_client import (
+    Completion,
+    NonRetryable,
+    RateLimited,
+    Reject,
+    StaleAttempt,
+    Stop,
+    SyncTaskContext,
+    TaskContext,
+    Worker,
+)
 from hive_client.errors import InvalidRequest, UnknownProject
 from hive_client.testing import FakeHive, ManualClock
 from hive_client.wire import Reply
@@ -129,10 +139,13 @@ FAILURES: list[tuple[Exception, str, str, str]] = [
     (ValueError("bad"), "scheduled", "error", "ValueError: bad"),
     (NonRetryable("never"), "failed", "error", "never"),
     (Reject("not mine"), "pending or scheduled", "rejected", "not mine"),
+    (RateLimited("429"), "pending or scheduled", "rate_limited", "429"),
 ]
 
 
-@pytest.mark.parametrize(("error", "status", "reason", "text"), FAILURES, ids=["error", "non_retryable", "reject"])
+@pytest.mark.parametrize(
+    ("error", "status", "reason", "text"), FAILURES, ids=["error", "non_retryable", "reject", "limit"]
+)
 @async_test
 async def test_what_a_handler_raises_decides_whether_it_is_tried_again(
     error: Exception, status: str, reason: str, text: str

@@ -94,7 +94,7 @@ def test_current_tasks_figures_and_learned_proficiency() -> None:
         await node.verb("complete", "t1", "a1", 1)
         await node.verb("fail", "t2", "a1", 1)
         ended = (await node.get("/api/agents/a1")).json
-        assert (ended["completed"], ended["failed"], ended["learned_proficiency"]) == (1, 1, 0.5)
+        assert (ended["completed"], ended["failed"], ended["learned_proficiency"]) == (1, 1, 0.875)
         figures = ended["performance"]
         assert (figures["success_rate"], figures["error_rate"], figures["retry_count"]) == (0.5, 0.5, 1)
         await node.beat("a1", epoch)

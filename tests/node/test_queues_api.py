@@ -254,6 +254,25 @@ def test_one_at_a_time_under_a_concurrency_key() -> None:
     run(scenario())
 
 
+def test_one_that_nobody_can_do_hides_no_other_of_its_key() -> None:
+    async def scenario() -> None:
+        async with running() as node:
+            for number in range(40):
+                await node.submit(f"gpu{number}", concurrency_key="repo", requires=[{"name": "gpu"}])
+            await node.submit("plain", concurrency_key="repo")
+            await node.submit("docs", concurrency_key="repo", requires=[{"name": "docs"}])
+            epoch = await node.register("a1", max_concurrent=9, capabilities=[{"name": "docs", "proficiency": 1}])
+            assert ids(await node.claim("a1", epoch, limit=9)) == ["plain"]
+            reasons = (await node.get("/api/tasks/docs/explain")).json["reasons"]
+            assert [reason["code"] for reason in reasons] == ["concurrency_key"]
+            await node.verb("complete", "plain", "a1", 1)
+            reasons = (await node.get("/api/tasks/gpu0/explain")).json["reasons"]
+            assert [reason["code"] for reason in reasons] == ["no_agent_capability"]
+            assert ids(await node.claim("a1", epoch, limit=9)) == ["docs"]
+
+    run(scenario())
+
+
 def test_a_long_backlog_of_one_key_hides_nobody() -> None:
     async def scenario() -> None:
         async with running() as node:

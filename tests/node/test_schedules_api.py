@@ -63,6 +63,7 @@ def test_creation_shows_every_field() -> None:
                 "backoff": {"initial_ms": 1_000, "factor": 2.0, "max_ms": 60_000, "jitter": 0.2},
                 "unique_key": None,
                 "concurrency_key": None,
+                "locks": [],
                 "session_id": None,
                 "metadata": None,
             },
@@ -98,7 +99,7 @@ def test_creation_shows_every_field() -> None:
 
 def test_what_a_task_can_be_told_a_schedule_can_tell() -> None:
     """A field that tasks get later is either shown here, or said to be made by the runs."""
-    told = set(TaskBody.__struct_fields__) - set(MADE_BY_RUNS) - {"locks"}
+    told = set(TaskBody.__struct_fields__) - set(MADE_BY_RUNS)
     assert told <= set(ScheduledTask.__struct_fields__)
     assert set(ScheduleBody.__struct_fields__) <= set(ScheduleView.__struct_fields__)
 
@@ -194,8 +195,8 @@ def test_a_task_that_is_missing_or_too_large() -> None:
             "schedule_task_bytes_max",
             limits.SCHEDULE_TASK_BYTES_MAX,
         )
-        locks = await node.post(PATH, body(task={"locks": [{"path": "a"}]}))
-        assert locks.status in (400, 501)
+        locks = await node.post(PATH, body(task={"locks": [{"path": "/a"}]}))
+        assert (locks.status, locks.json["errors"][0]["path"]) == (400, "task.locks[0].path")
         assert node.replica.revision == 0
 
     with_node(test)

@@ -218,7 +218,12 @@ def test_deleting() -> None:
         refused(await node.get("/api/sessions/s1/events"), "not_found")
         refused(await node.ask("DELETE", "/api/sessions/s1"), "not_found")
         fresh = await node.post("/api/sessions", {"session_id": "s1"})
-        assert (fresh.status, fresh.json["last_seq"]) == (201, 0)
+        assert (fresh.status, fresh.json["last_seq"], fresh.json["stats"]["events"]) == (201, 1, 0)
+        seen_before = {"type": "custom.b", "expected_seq": 0}
+        late = await node.post("/api/sessions/s1/events", seen_before)
+        assert (late.status, late.json["code"], late.json["last_seq"]) == (409, "sequence_mismatch", 1)
+        first = await node.post("/api/sessions/s1/events", {"type": "custom.b", "expected_seq": 1})
+        assert (first.json["first_seq"], first.json["last_seq"]) == (2, 2)
 
     with_node(test)
 

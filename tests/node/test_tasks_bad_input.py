@@ -236,7 +236,5 @@ def test_what_comes_later_is_not_enabled() -> None:
         ]:
             answer = await node.ask(method, target)
             assert (answer.status, answer.json["code"]) == (501, "not_enabled"), target
-        locks = await node.post("/api/tasks", {"locks": [{"path": "src"}]})
-        assert (locks.status, locks.json["code"]) == (501, "not_enabled")
 
     with_fleet(step)

@@ -14,7 +14,7 @@ def test_create_sends_every_option() -> None:
             "--payload", '{"path": "a.py"}',
             "--priority", "high", "--requires", "python:0.7", "--requires", "git", "--depends-on", "first",
             "--label", "team=core", "--queue", "slow", "--group", "g1", "--session", "s1", "--max-attempts", "7",
-            "--unique-key", "k1",
+            "--unique-key", "k1", "--lock", "src/**", "--lock", "a.py", "--shared-lock", "docs",
         ]  # fmt: skip
         await stage.document(*words)
         task = await stage.client.tasks.get("t1")
@@ -24,6 +24,11 @@ def test_create_sends_every_option() -> None:
         assert (task.depends_on, dict(task.labels), task.queue) == (["first"], {"team": "core"}, "slow")
         assert (task.group_id, task.session_id, task.max_attempts, task.unique_key) == ("g1", "s1", 7, "k1")
         assert task.status == "blocked"
+        assert [(lock.path, lock.exclusive) for lock in task.locks] == [
+            ("src/**", True),
+            ("a.py", True),
+            ("docs", False),
+        ]
 
     on_stage(scenario)
 

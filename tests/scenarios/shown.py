@@ -153,6 +153,26 @@ def agent(shown: dict[str, Any]) -> Lines:
     return [line + (f" holds={','.join(holds)}" if holds else "")]
 
 
+def standing(reply: dict[str, Any]) -> Lines:
+    """What speaks for each agent that could do a task."""
+    lines = [reply["status"]]
+    for found in reply["agents"]["candidates"]:
+        lines.append(f"{found['agent_id']} score={found['score']:.3f}{facts(found['parts'])}")
+    return lines
+
+
+def learned(shown: dict[str, Any]) -> Lines:
+    """What an agent's attempts taught."""
+    line = shown["agent_id"] + facts({"overall": shown["learned_proficiency"], "cost": shown["average_cost_usd"]})
+    return [line] + [f"{one['name']}: {one['proficiency']} after {one['attempts']}" for one in shown["learned"]]
+
+
+def settings(shown: dict[str, Any]) -> Lines:
+    """What was set."""
+    values = {one["name"]: one["value"] for one in shown["items"] if one["is_set"]}
+    return [f"revision={shown['revision']}{facts(values)}"]
+
+
 def deleted(reply: dict[str, Any]) -> Lines:
     """The end of an agent."""
     return [f"{reply['agent_id']} deleted"]
@@ -203,6 +223,14 @@ def queue(shown: dict[str, Any]) -> Lines:
     if shown["max_running_per_key"] != 1:
         limits["max_running_per_key"] = shown["max_running_per_key"]
     return [f"{shown['name']}{facts({**counts, **limits, 'held': shown['held']})}"]
+
+
+def budget(shown: dict[str, Any]) -> Lines:
+    """A budget: its limits, and how much of them is gone."""
+    names = ("max_tokens", "reserve_tokens", "max_cost_usd", "reserve_cost_usd")
+    limits = {name: shown[name] for name in names if shown[name]}
+    line = f"{shown['scope']}/{shown['id']}{facts(limits)}{' EXCEEDED' if shown['exceeded'] else ''}"
+    return [line, *(f"{name}:{facts(shown[name])}" for name in ("spent", "reserved", "left"))]
 
 
 def session(shown: dict[str, Any]) -> Lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode
@@ -111,6 +112,13 @@ async def append(stage: Stage, command: Command) -> Lines:
     body["items"] = [{"type": kind, **fields} for kind in types.split(",")]
     reply = await stage.ask("POST", f"/api/sessions/{session_id}/events", body, _headers(command))
     return shown.answer(reply, shown.appended)
+
+
+async def set_settings(stage: Stage, command: Command) -> Lines:
+    """set NAME VALUE"""
+    name, value = command.words
+    body = {name: json.loads(value)}
+    return shown.answer(await stage.ask("PATCH", "/api/settings", body, _headers(command)), shown.settings)
 
 
 async def schedule(stage: Stage, command: Command) -> Lines:
@@ -247,11 +255,19 @@ VERBS: dict[str, Perform] = {
     "trigger": _on_one("POST", "/api/schedules/{}/trigger", shown.one_task),
     "queue": _read("/api/queues/{}", shown.queue),
     "set-queue": _on_one("PATCH", "/api/queues/{}", shown.queue),
+    "budget": _read("/api/budgets/{}", shown.budget),
+    "set-budget": _on_one("PUT", "/api/budgets/{}", shown.budget),
+    "reset-budget": _on_one("POST", "/api/budgets/{}/reset", shown.budget),
     "session": session,
     "append": append,
     "events": _read("/api/sessions/{}/events", shown.events),
     "register": register,
     "agent": _read("/api/agents/{}", shown.agent),
+    "standing": _read("/api/tasks/{}/explain", shown.standing),
+    "learned": _read("/api/agents/{}", shown.learned),
+    "reset-learned": _on_one("POST", "/api/agents/{}/learned/reset", shown.learned),
+    "settings": _read("/api/settings", shown.settings),
+    "set": set_settings,
     "drain": _on_one("POST", "/api/agents/{}/drain", shown.agent),
     "undrain": _on_one("DELETE", "/api/agents/{}/drain", shown.agent),
     "delete-agent": _on_one("DELETE", "/api/agents/{}", shown.deleted),

@@ -16,6 +16,7 @@ from statemachine.entry import Batch, decode_entry
 from statemachine.outcome import Outcome
 from statemachine.store import MemoryStore
 from tests.sim.abuse import POISON
+from tests.sim.queue_rules import QueueRules
 
 _AUDIT_EVERY = 40
 """Entries; to recount everything costs as much as to apply some dozens."""
@@ -96,6 +97,7 @@ class History:
         """Apply everything to an empty state, one entry at a time."""
         store, chain = MemoryStore(), b""
         replayed = Replayed({}, {}, {}, [], {})
+        rules = QueueRules()
         for index in range(2, self.last_index + 1):
             _, command = self.entries[index]
             writes: list[tuple[bytes, bytes | None]] = []
@@ -105,6 +107,7 @@ class History:
                 writes = applied.writes
                 store.apply(writes)
                 replayed.faults.extend(_defects(index, batches, applied.internal_errors))
+                replayed.faults.extend(rules.follow(batches, applied.outcomes, applied.changes))
                 group_by_revision(applied.changes, replayed.changes)
                 for batch, outcomes in zip(batches, applied.outcomes, strict=True):
                     for frame, outcome in zip(batch.frames, outcomes, strict=True):
@@ -115,4 +118,5 @@ class History:
                 replayed.faults.extend(f"after entry {index}: {fault}" for fault in audit(store))
         replayed.content.update(store.scan(b"\x00", b"\xff"))
         replayed.faults.extend(audit(store))
+        replayed.faults.extend(rules.at_the_end())
         return replayed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.sim.mutations import MUTATIONS, Change, Mutation
+from tests.sim.queue_mutations import QUEUES
 
 _BACK_OFF = Change(
     "cluster.transport",
@@ -234,4 +235,4 @@ LEASES = (
     ),
 )
 
-ALL = MUTATIONS + REPLICATION + JOURNAL + VOTES + OUTSIDE + LEASES
+ALL = MUTATIONS + REPLICATION + JOURNAL + VOTES + OUTSIDE + LEASES + QUEUES

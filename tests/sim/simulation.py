@@ -11,6 +11,7 @@ from typing import Any
 
 from statemachine.commands import CreateSession
 from tests.sim.checks import Checks
+from tests.sim.chores import Chores
 from tests.sim.clockwork import Scheduler
 from tests.sim.coroutines import ClientHost
 from tests.sim.faults import Faults
@@ -62,6 +63,7 @@ class Simulation:
         self.hub.on_sent = self.checks.on_sent
         self.hub.on_opened = self._opened
         self.load = Load(self, Random(f"load {seed}"), plan.load_pause_s, plan.trouble_s)
+        self.chores = Chores(self, Random(f"chores {seed}"), plan.trouble_s)
         self.poisoned = 0
         self.clients = ClientHost(self.scheduler, lambda defect: self.checks.violated("clients", defect))
         self.fleet = Fleet(self, self.clients, Random(f"fleet {seed}"), plan.trouble_s) if plan.fleet else None
@@ -103,6 +105,7 @@ class Simulation:
         for member in list(self.members):
             member.start()
         self.load.begin()
+        self.chores.begin()
         self.watchers.begin()
         if self.fleet is not None:
             self.leases.begin()

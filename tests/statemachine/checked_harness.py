@@ -12,6 +12,8 @@ from statemachine.outcome import Outcome
 from statemachine.task_record import Task
 from statemachine.task_states import HELD, TaskState
 from tests.statemachine.harness import Harness
+from tests.statemachine.ledger import Ledger
+from tests.statemachine.lock_model import LockModel
 
 REPEATABLE = (
     commands.CompleteTasks,
@@ -22,6 +24,7 @@ REPEATABLE = (
     commands.UpdateTask,
     commands.UpdateQueue,
     commands.CreateSchedule,
+    commands.PutBudget,
 )
 """Sent again at once, these are answered as before, and change nothing."""
 
@@ -55,18 +58,26 @@ class CheckedHarness(Harness):
         self.highest: dict[tuple[str, str], int] = {}
         self.grants: dict[tuple[int, str], Grants] = {}
         self.all_changes: list[tuple[int, Change]] = []
+        self.locks = LockModel()
+        self.ledger = Ledger()
 
     def apply(self, *frames: Frame) -> tuple[Outcome, ...]:
         """One entry of these frames."""
         before, meta = self.content(), machine.read_meta(self.store)
-        tasks = {key: (task.attempt, task.status) for key, task in self.tasks().items()}
+        known = self.tasks()
+        tasks = {key: (task.attempt, task.status) for key, task in known.items()}
         epochs = {agent.agent_id: agent.epoch for agent in agent_record.scan(self.store)}
         held = {(task.project, task.task_id, task.attempt) for _, task in task_queries.held(self.store)}
         outcomes = super().apply(*frames)
         for frame, outcome in zip(frames, outcomes, strict=True):
             check_beliefs(commands.decode(frame.number, frame.payload), outcome, tasks, epochs)
             self.check_outcome(commands.COMMANDS[frame.number], outcome, before, meta.revision)
+        if len(frames) == 1:
+            command = commands.decode(frames[0].number, frames[0].payload)
+            self.ledger.follow(frames[0].project, command, outcomes[0], known, self.tasks())
+        self.ledger.compare(self.store)
         now = machine.read_meta(self.store)
+        self.locks.follow(self.changes)
         self.all_changes.extend((now.revision, change) for change in self.changes)
         assert now.time_ms == max(meta.time_ms, self.time_ms)
         granted = [task for _, task in task_queries.held(self.store) if task.status in HELD]

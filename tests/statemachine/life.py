@@ -10,7 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from statemachine import agent_record, commands, limits, machine, task_queries, task_record, task_resumes, work
+from statemachine import (
+    agent_record,
+    commands,
+    limits,
+    machine,
+    settings,
+    task_queries,
+    task_record,
+    task_resumes,
+    work,
+)
 from statemachine.commands import (
     Capability,
     Checkpoint,
@@ -20,6 +30,7 @@ from statemachine.commands import (
     Held,
     NewTask,
     Park,
+    PathLock,
     Release,
     Requirement,
     Resumption,
@@ -30,6 +41,7 @@ from statemachine.outcome import Item
 from statemachine.task_record import Task
 from statemachine.task_states import HELD, TaskState
 from tests.statemachine.checked_harness import CheckedHarness
+from tests.statemachine.lock_model import PATHS_OF
 
 PROJECTS = ("default", "default", "other")
 TASKS = tuple(f"t{number}" for number in range(30))
@@ -73,6 +85,7 @@ class Life:
             self.repeat: 4,
             self.time: 6,
             self.work: 3,
+            self.tune: 2,
         }
 
     def live(self, steps: int) -> None:
@@ -88,6 +101,7 @@ class Life:
     def check(self) -> None:
         """Nothing is wrong, and results stay."""
         self.h.check()
+        self.h.locks.check(list(self.h.tasks().values()))
         for (project, task_id), result in self.results.items():
             task = self.h.task(task_id, project)
             assert (task.status, task.result) == ("completed", result)
@@ -118,6 +132,9 @@ class Life:
 
     def json(self) -> bytes | None:
         return self.random.choice((None, b"1", LARGE))
+
+    def usage(self) -> tuple[int, int, int] | None:
+        return self.random.choice((None, (0, 1, 0), (2, 1, 1), (5, 5, 5)))
 
     def maybe_ms(self) -> int | None:
         return self.random.choice((*[None] * 10, 500, 3_000))
@@ -204,6 +221,15 @@ class Life:
             unique_key=choose((None, None, "k")),
             concurrency_key=choose((None, None, None, None, "c", "d")),
             session_id=choose((None, None, "s")),
+            locks=self.locks(),
+        )
+
+    def locks(self) -> tuple[PathLock, ...]:
+        """Mostly none, or few of which many do not go together."""
+        if not self.odds(3):
+            return ()
+        return tuple(
+            PathLock(self.random.choice(list(PATHS_OF)), self.odds(2)) for _ in range(self.random.randint(1, 2))
         )
 
     def submit(self) -> None:
@@ -253,6 +279,18 @@ class Life:
         agent, slots, instance = self.random.choice(AGENTS), self.random.randint(1, 3), self.random.choice((None, "i"))
         self.h.register(agent, slots, instance, capabilities=self.random.choice(((Capability("py"),), ())))
 
+    def tune(self) -> None:
+        """Somebody forgets what an agent learned, or changes a setting of the cluster."""
+        if self.odds(2):
+            names = None if self.odds(3) else self.random.choice((("py",), ("task", "py")))
+            self.h.do(commands.ResetLearned(self.random.choice(AGENTS), names))
+            return
+        name = self.random.choice(list(settings.SETTINGS))
+        known = settings.SETTINGS[name]
+        value = self.random.choice((None, known.least, known.default, known.most, known.most + 1))
+        revision = self.off() + settings.read(self.h.store).revision if self.odds(2) else None
+        self.h.do(commands.UpdateSettings(((name, value),), revision))
+
     def drain_or_delete(self) -> None:
         agent = self.random.choice(AGENTS)
         self.h.do(commands.DeleteAgent(agent) if self.odds(2) else commands.DrainAgent(agent, self.odds(3)))
@@ -279,7 +317,7 @@ class Life:
         verbs: list[Command] = [
             commands.AcceptTasks(agent, (Held(task_id, attempt),)),
             commands.CheckpointTasks(agent, (Checkpoint(task_id, attempt, 1, None, data),)),
-            commands.CompleteTasks(agent, (Completion(task_id, attempt, data, tasks=follow_up),)),
+            commands.CompleteTasks(agent, (Completion(task_id, attempt, data, None, self.usage(), tasks=follow_up),)),
             commands.FailTasks(agent, (Failure(task_id, attempt, "error", "m", not self.odds(3), (1, 1, 1), random),)),
             commands.ReleaseTasks(agent, (Release(task_id, attempt, data),)),
         ]
@@ -298,6 +336,7 @@ class Life:
             checkpoint=self.json(),
             timeout_ms=timeout_ms,
             on_timeout=choose(("resume", "fail", "cancel")),
+            usage=self.usage(),
         )
         kept = self.answers_kept(project, task_id, wait.name)
         revision = machine.read_meta(self.h.store).revision

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from statemachine import agent_record, commands, groups, machine, task_record
+from statemachine import agent_record, commands, groups, machine, path_locks, task_record
 from statemachine.audit import audit
-from statemachine.commands import NewEvent, NewTask
+from statemachine.commands import NewEvent, NewTask, PathLock
 from statemachine.entry import Idempotency
 from statemachine.keys import TABLES
 from statemachine.records import Meta
@@ -32,10 +32,14 @@ def h() -> Harness:
     h.item(commands.CreateSession("s2", expires_at=h.time_ms + 9_000))
     h.item(commands.CreateSession("s3"))
     h.item(commands.UpdateSession("s3", ("status",), status="completed"))
+    h.item(commands.CreateSession("s4"))
+    h.item(commands.AppendEvents("s4", (NewEvent("e1", "custom.x"),)))
+    h.item(commands.DeleteSession("s4"))
+    h.item(commands.PutBudget("project", "default", max_tokens=9, reserve_tokens=1))
     h.submit("pending", unique_key="k", group_id="g", deadline_in_ms=9_000)
     h.submit("large", payload=b'"' + b"x" * 2_000 + b'"', delay_ms=5_000)
     h.submit("blocked", depends_on=("pending", "large"))
-    h.submit("running", group_id="g", concurrency_key="c")
+    h.submit("running", group_id="g", concurrency_key="c", locks=(PathLock("src/**"),))
     h.submit("kept", concurrency_key="c", session_id="s1")
     h.submit("done")
     h.item(commands.CreateSchedule("sc", commands.Definition(NewTask(""), every_ms=1_000), h.time_ms + 1_000))
@@ -67,6 +71,7 @@ def test_a_lost_row_is_found(h: Harness, table: bytes) -> None:
     [
         b"t",
         b"f",
+        b"F",
         b"B",
         b"Q",
         b"k",
@@ -85,6 +90,7 @@ def test_a_lost_row_is_found(h: Harness, table: bytes) -> None:
         b"H",
         b"x",
         b"E",
+        b"l",
         b"?",
     ],
 )
@@ -95,7 +101,7 @@ def test_a_made_up_row_is_found(h: Harness, table: bytes) -> None:
 
 
 def test_a_changed_value_of_an_index_is_found(h: Harness) -> None:
-    for table in (b"t", b"U", b"H", b"a", b"d"):
+    for table in (b"t", b"U", b"H", b"a", b"d", b"l"):
         key, value = first(h, table)
         h.store.apply([(key, b"+" if table == b"d" else bytes(7) + b"\x63")])
         assert audit(h.store) != [], table
@@ -140,6 +146,32 @@ def test_a_dependent_that_was_forgotten_is_found(h: Harness) -> None:
     h.item(commands.CancelTask("x"))
     h.store.apply([(task_record.key(before.project_no, before.number), kept), row])
     assert any("still waits for x" in fault for fault in audit(h.store))
+
+
+def test_locks_that_do_not_go_together_are_found(h: Harness) -> None:
+    h.submit("second", locks=(PathLock("docs/**"),))
+    h.claim("second")
+    h.check()
+    task = task_record.find(h.store, h.project_no(), "second")
+    assert task is not None
+    rows = list(path_locks.rows_of(task))
+    task.locks = (PathLock("src/a.py", exclusive=False),)
+    h.store.apply([(row, None) for row in rows] + list(path_locks.rows_of(task).items()))
+    h.store.apply([(task_record.key(task.project_no, task.number), task_record.encode(task))])
+    assert audit(h.store) == [
+        "tasks running and second hold locks that do not go together: src/a.py",
+        "tasks second and running hold locks that do not go together: src/**",
+    ]
+
+
+def test_lost_and_made_up_locks_are_found(h: Harness) -> None:
+    (row,) = path_locks.rows_of(h.task("running")).items()
+    for key, value in ((row[0], None), (row[0], path_locks.SHARED + row[1][1:]), (row[0][:-1] + b"\x01", row[1])):
+        before = h.store.get(key)
+        h.store.apply([(key, value)])
+        assert audit(h.store) != [], (key, value)
+        h.store.apply([(key, before)])
+    h.check()
 
 
 def test_wrong_sums_are_found(h: Harness) -> None:

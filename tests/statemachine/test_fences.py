@@ -34,7 +34,8 @@ def test_task_fence(h: Harness) -> None:
     write(h, Fence("task", "t1", attempt))
     h.complete("t1", "a1", attempt)
     assert refused(h, Fence("task", "t1", attempt))[0] == "stale_attempt"
-    assert refused(h, Fence("task", "nope", 1)) == ("stale_attempt", None)
+    nothing = dict.fromkeys(current)
+    assert refused(h, Fence("task", "nope", 1)) == ("stale_attempt", nothing)
 
 
 def test_agent_fence(h: Harness) -> None:
@@ -46,5 +47,5 @@ def test_agent_fence(h: Harness) -> None:
 
 
 def test_other_fences(h: Harness) -> None:
-    assert refused(h, Fence("lock", "l", 1))[0] == "stale_token"
+    assert refused(h, Fence("lock", "l", 1)) == ("stale_token", {"token": None})
     assert refused(h, Fence("moon", "l", 1))[0] == "invalid_request"

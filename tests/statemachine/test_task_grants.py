@@ -50,6 +50,10 @@ def no_slot(h: Harness) -> None:
     h.offer("busy")
 
 
+def budget(h: Harness) -> None:
+    h.item(commands.PutBudget("agent", "a1", max_tokens=0))
+
+
 HINDRANCES: dict[str, Callable[[Harness], None]] = {
     "unknown": unknown,
     "offline": liveness("offline"),
@@ -58,6 +62,7 @@ HINDRANCES: dict[str, Callable[[Harness], None]] = {
     "project": project,
     "capability": capability,
     "no_slot": no_slot,
+    "budget": budget,
 }
 SIGN_OF_LIFE = {"offline", "unresponsive"}
 

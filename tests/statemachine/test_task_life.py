@@ -39,5 +39,6 @@ def test_much_happens_in_these_lives() -> None:
         seen.update(change.type for _, change in life.h.all_changes)
     wanted = {"task.waiting", "task.resumed", "task.deleted", "task.expired", "task.requeued", "task.released"}
     wanted |= {"schedule.fired", "schedule.skipped", "queue.updated", "task.completed", "task.failed", "task.cancelled"}
+    wanted |= {f"budget.{what}" for what in ("created", "updated", "exceeded", "restored", "reset", "deleted")}
     assert wanted <= seen, wanted - seen
     assert attempts > 50

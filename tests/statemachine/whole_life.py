@@ -25,7 +25,7 @@ from statemachine.queues import SETTINGS
 from statemachine.schedule_record import OVERLAPS
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED, TaskState
-from tests.statemachine.life import PROJECTS, QUEUES, Life
+from tests.statemachine.life import AGENTS, PROJECTS, QUEUES, Life
 
 SCHEDULES = ("s1", "s2")
 
@@ -64,6 +64,9 @@ class WholeLife(Life):
             self.remove: 4,
             self.liveness: 1,
             self.fire: 4,
+            self.budget: 6,
+            self.reset_budget: 3,
+            self.unbudget: 2,
         }
 
     @property
@@ -94,6 +97,35 @@ class WholeLife(Life):
 
     def clock_is_set(self) -> None:
         self.h.advance(self.random.choice((-5_000, -1, 0, 1, 600_000)))
+
+    # --- budgets ----------------------------------------------------------------------------------------------------
+
+    def budget_of(self) -> tuple[str, str, str]:
+        """(project, scope, id), mostly of one that is there."""
+        known = list(self.h.ledger.accounts)
+        if known and self.random.randrange(3):
+            project, scope, budget_id = self.random.choice(known)
+            return project or "default", scope, budget_id
+        project, choose = self.random.choice(PROJECTS), self.random.choice
+        scope, budget_id = choose((("project", project), ("session", "s"), ("agent", choose(AGENTS))))
+        return project, scope, budget_id
+
+    def budget(self) -> None:
+        """Sometimes what is no budget at all: more to reserve than there is."""
+        project, scope, budget_id = self.budget_of()
+        choose = self.random.choice
+        most, reserve = choose((None, 0, 2, 6, 50)), choose((0, 0, 1, 3))
+        cost, revision = choose((None, None, 6)), choose((None, None, None, 0))
+        self.do(project, commands.PutBudget(scope, budget_id, most, cost, reserve, choose((0, 1)), revision))
+
+    def reset_budget(self) -> None:
+        project, scope, budget_id = self.budget_of()
+        self.do(project, commands.ResetBudget(scope, budget_id))
+
+    def unbudget(self) -> None:
+        """Often enough that something runs."""
+        project, scope, budget_id = self.budget_of()
+        self.do(project, commands.DeleteBudget(scope, budget_id))
 
     # --- schedules --------------------------------------------------------------------------------------------------
 

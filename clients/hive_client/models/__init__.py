@@ -8,9 +8,11 @@ from hive_client.models.agents import (
     Capability,
     Heartbeat,
     Held,
+    Learned,
     Lost,
     Registration,
 )
+from hive_client.models.budgets import Budget, BudgetScope, Left, Reserved, Spent
 from hive_client.models.cluster import (
     Change,
     ChangeMessage,
@@ -26,6 +28,7 @@ from hive_client.models.queues import Queue
 from hive_client.models.record import Page, Record, ReplyInfo
 from hive_client.models.schedules import MissedRuns, Overlap, Schedule, ScheduleFields, SkippedRun
 from hive_client.models.sessions import Appended, Event, EventFields, Session, SessionStats, SessionStatus
+from hive_client.models.settings import Setting, SettingList
 from hive_client.models.tasks import (
     ENDED,
     STARTED,
@@ -38,6 +41,7 @@ from hive_client.models.tasks import (
     Group,
     GroupCancelled,
     Lease,
+    Lock,
     Progress,
     Reason,
     Redriven,
@@ -58,6 +62,8 @@ __all__ = [
     "Appended",
     "Batch",
     "BatchItem",
+    "Budget",
+    "BudgetScope",
     "Cancel",
     "Capability",
     "Change",
@@ -76,7 +82,10 @@ __all__ = [
     "Health",
     "Heartbeat",
     "Held",
+    "Learned",
     "Lease",
+    "Left",
+    "Lock",
     "Lost",
     "Member",
     "MissedRuns",
@@ -90,6 +99,7 @@ __all__ = [
     "Redriven",
     "Registration",
     "ReplyInfo",
+    "Reserved",
     "Resume",
     "Schedule",
     "ScheduleFields",
@@ -97,7 +107,10 @@ __all__ = [
     "Session",
     "SessionStats",
     "SessionStatus",
+    "Setting",
+    "SettingList",
     "SkippedRun",
+    "Spent",
     "Task",
     "TaskFields",
     "TaskStatus",

@@ -47,6 +47,17 @@ class Capability(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Learned(Record):
+    """How often attempts at something succeeded lately (0 to 1), and how many there were. ``name``: a capability, or
+    the type of tasks that require none.
+    """
+
+    name: str = ""
+    proficiency: float = 0.0
+    attempts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agent(Record):
     """An agent as the API shows it."""
 
@@ -68,6 +79,8 @@ class Agent(Record):
     completed: int = 0
     failed: int = 0
     learned_proficiency: float | None = None
+    learned: list[Learned] = field(default_factory=list)
+    average_cost_usd: float | None = None
     current_tasks: list[Any] = field(default_factory=list)
     free_slots: int | None = None
     last_seen: datetime | None = None

@@ -58,6 +58,7 @@ class TaskFields(TypedDict, total=False):
     backoff: dict[str, Any]
     unique_key: str
     concurrency_key: str
+    locks: list[dict[str, Any]]
     session_id: str
     metadata: dict[str, Any]
 
@@ -130,6 +131,14 @@ class Resume(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lock(Record):
+    """A lock on the paths that a pattern matches, granted with its task and let go with it."""
+
+    path: str = ""
+    exclusive: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class Task(Record):
     """A task. ``attempt`` is the fence and grows with every offer; ``tries`` counts accepted ones."""
 
@@ -155,6 +164,7 @@ class Task(Record):
     backoff: Any = None
     unique_key: str | None = None
     concurrency_key: str | None = None
+    locks: list[Lock] = field(default_factory=list)
     session_id: str | None = None
     metadata: Any = None
     attempt: int = 0

@@ -7,7 +7,8 @@ from typing import Any
 _STATUS = {
     "invalid_request": 400, "invalid_cursor": 400, "not_found": 404, "unknown_project": 404, "method_not_allowed": 405,
     "conflict": 409, "exists": 409, "stale_attempt": 409, "stale_epoch": 409, "sequence_mismatch": 409,
-    "agent_unavailable": 409, "quorum_at_risk": 409, "node_id_used": 409, "compacted": 410, "too_large": 413,
+    "lock_held": 409, "agent_unavailable": 409, "quorum_at_risk": 409, "node_id_used": 409, "compacted": 410,
+    "too_large": 413,
     "idempotency_key_reused": 422, "rate_limited": 429, "queue_full": 429,
     "internal": 500, "not_enabled": 501, "no_leader": 503, "overloaded": 503, "too_stale": 503,
     "read_only": 503, "shutting_down": 503, "outcome_unknown": 504,

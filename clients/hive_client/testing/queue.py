@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hive_client.idempotency import uuid7
+from hive_client.testing import path_locks
 from hive_client.testing.problems import Problem, invalid
 from hive_client.testing.roster import AgentState, Roster
 from hive_client.testing.task_state import TaskState, new_task, stale
@@ -16,6 +17,7 @@ from hive_client.testing.world import World
 OFFER_MS = 10_000
 AVOID_S = 1.0
 HELD = frozenset({"assigned", "running"})
+NO_VERDICT = frozenset({"rejected", "rate_limited"})
 
 
 class TaskQueue:
@@ -28,6 +30,10 @@ class TaskQueue:
         self._order = itertools.count()
         self.hindrance: Callable[[TaskState], dict[str, Any] | None] = lambda _: None
         self.granted: Callable[[TaskState], None] = lambda _: None
+        self.taken: Callable[[TaskState], None] = lambda _: None
+        self.freed: Callable[[TaskState], None] = lambda _: None
+        self.charged: Callable[[TaskState, Mapping[str, Any] | None], None] = lambda _, __: None
+        self.agent_is_short: Callable[[str], bool] = lambda _: False
         self.wait_over: Callable[[TaskState], None] = self._settle
         world.timers.append(self.tick)
         roster.requeue = self._requeue
@@ -126,6 +132,7 @@ class TaskQueue:
 
     def _checked(self, project: str, body: Mapping[str, Any], path: str) -> TaskState:
         task = new_task(self._world, project, str(body.get("task_id") or uuid7()), body, path)
+        task.fields["locks"] = path_locks.checked(task.fields["locks"], path)
         for position, name in enumerate(task.fields["depends_on"]):
             if (project, name) not in self._tasks:
                 raise invalid(f"{path}depends_on[{position}]", f"unknown task {name}, or a cycle")
@@ -171,6 +178,7 @@ class TaskQueue:
         self.granted(task)
         task.attempt += 1
         task.agent_id, task.epoch, task.holder = agent.agent_id, agent.epoch, True
+        self.taken(task)
         task.granted_at = self._world.text_time()
         if status == "assigned":
             task.due_at = self._world.now + OFFER_MS / 1000
@@ -188,13 +196,21 @@ class TaskQueue:
         self.move(task, "running", "task.started")
 
     def free(self, task: TaskState) -> None:
+        self.freed(task)
         task.holder = False
         task.due_at = task.run_until = None
         if not task.ended:
             task.agent_id = None
 
-    def end_attempt(self, task: TaskState, reason: str, message: str, *, retryable: bool) -> None:
+    def judge(self, task: TaskState, *, succeeded: bool) -> None:
+        """What the attempt that ends says of its agent."""
+        names = [need["name"] for need in task.fields["requires"]] or [task.fields["type"]]
+        self._roster.taught(task.agent_id, names, succeeded=succeeded)
+
+    def end_attempt(self, task: TaskState, reason: str, message: str, *, retryable: bool, judged: bool = True) -> None:
         """The attempt failed: scheduled again after its back-off, or failed for good."""
+        if judged and reason not in NO_VERDICT:
+            self.judge(task, succeeded=False)
         task.failure = {"reason": reason, "message": message, "attempt": task.attempt, "at": self._world.text_time()}
         self.free(task)
         if not retryable or task.tries >= task.fields["max_attempts"]:
@@ -211,7 +227,7 @@ class TaskQueue:
     def _requeue(self, agent_id: str) -> None:
         for task in self.held_by(agent_id):
             if task.status == "running":
-                self.end_attempt(task, "lease_lost", "the agent was registered again", retryable=True)
+                self.end_attempt(task, "lease_lost", "the agent was registered again", retryable=True, judged=False)
             elif task.status == "assigned":
                 self.pending_again(task)
             else:
@@ -277,6 +293,8 @@ class TaskQueue:
             return "capability"
         if agent.max_concurrent <= len(self.held_by(agent.agent_id)):
             return "slots"
+        if self.agent_is_short(agent.agent_id):
+            return "budget"
         return "avoided" if task.avoid_until.get(agent.agent_id, 0) > self._world.now else None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hive_client.models.tasks import ENDED
+from hive_client.testing import path_locks
 from hive_client.testing.exchange import Answer, Asked, page
 from hive_client.testing.problems import Problem, invalid
 from hive_client.testing.queue import TaskQueue
@@ -72,7 +73,7 @@ class QueueBook:
         if len(with_key) >= known.max_running_per_key:
             data = {"concurrency_key": key, "held": len(with_key), "max_running": known.max_running_per_key}
             return _reason("concurrency_key", f"{', '.join(with_key)} has the key", {**data, "tasks": with_key})
-        return None
+        return path_locks.hindrance(task, self._tasks.in_project(task.project))
 
     def granted(self, task: TaskState) -> None:
         known = self._settings.get((task.project, task.fields["queue"]))

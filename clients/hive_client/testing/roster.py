@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,22 @@ from hive_client.testing.problems import Problem, invalid
 from hive_client.testing.world import World
 
 HEARTBEAT_INTERVAL_MS = 5000
+
+
+@dataclass
+class Learned:
+    """How often attempts succeeded lately, in ten-thousandths, and how many there were."""
+
+    rate: int = 10_000
+    attempts: int = 0
+
+    def taught(self, *, succeeded: bool) -> None:
+        self.rate = self.rate - (self.rate - 10_000 >> 3) if succeeded else self.rate + (-self.rate >> 3)
+        self.attempts += 1
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 @dataclass
@@ -27,6 +44,8 @@ class AgentState:
     poll_open: bool = False
     last_seen: float | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    learned: dict[str, Learned] = field(default_factory=dict)
+    success: Learned = field(default_factory=Learned)
     revision: int = 0
     created_revision: int = 0
 
@@ -34,8 +53,13 @@ class AgentState:
     def max_concurrent(self) -> int:
         return int(self.fields.get("max_concurrent", 1))
 
+    def abilities(self) -> dict[str, float]:
+        """Every capability, a label ``name=value`` being one too, and how well it has it."""
+        have = {f"{name}={_written(value)}": 1.0 for name, value in (self.fields.get("labels") or {}).items()}
+        return have | {c["name"]: c.get("proficiency", 1.0) for c in self.fields.get("capabilities", ())}
+
     def can(self, requires: Sequence[Mapping[str, Any]]) -> bool:
-        have = {c["name"]: c.get("proficiency", 1.0) for c in self.fields.get("capabilities", ())}
+        have = self.abilities()
         return all(r["name"] in have and have[r["name"]] >= r.get("min_proficiency", 0) for r in requires)
 
 
@@ -78,6 +102,7 @@ class Roster:
             if known is not None:
                 agent.epoch, agent.created_revision = known.epoch + 1, known.created_revision
                 agent.draining = known.draining
+                agent.learned, agent.success = known.learned, known.success
                 self.requeue(agent_id)
             self._agents[agent_id] = agent
             self._world.change("agent.registered", project, agent_id, {"epoch": agent.epoch})
@@ -100,6 +125,23 @@ class Roster:
                 self._world.change("agent.status_changed", project, agent_id, {"draining": draining})
         return agent
 
+    def taught(self, agent_id: str | None, names: Sequence[str], *, succeeded: bool) -> None:
+        """An attempt ended that required these (or was of this type)."""
+        agent = self._agents.get(agent_id or "")
+        if agent is not None:
+            for learned in (agent.success, *(agent.learned.setdefault(name, Learned()) for name in names)):
+                learned.taught(succeeded=succeeded)
+
+    def reset_learned(self, project: str, agent_id: str, names: Sequence[str] | None) -> AgentState:
+        agent = self.get(agent_id)
+        if agent.learned if names is None else agent.learned.keys() & set(names):
+            with self._world.write():
+                agent.learned = {name: one for name, one in agent.learned.items() if names and name not in names}
+                agent.success = Learned() if names is None else agent.success
+                agent.revision = self._world.next_revision
+                self._world.change("agent.learned_reset", project, agent_id, {})
+        return agent
+
     def remove(self, project: str, agent_id: str) -> None:
         self.get(agent_id)
         with self._world.write():
@@ -113,6 +155,11 @@ class Roster:
             "capabilities": [], "labels": {}, "max_concurrent": 1, **fields,
             "agent_id": agent.agent_id, "epoch": agent.epoch, "projects": agent.projects,
             "status": self._status(agent, len(held)), "current_tasks": list(held),
+            "learned_proficiency": agent.success.rate / 10_000 if agent.success.attempts else None,
+            "learned": [
+                {"name": name, "proficiency": one.rate / 10_000, "attempts": one.attempts}
+                for name, one in agent.learned.items()
+            ],
             "free_slots": max(0, agent.max_concurrent - len(held)),
             "last_seen": None if agent.last_seen is None else self._world.text_time(agent.last_seen),
             "revision": agent.revision, "created_revision": agent.created_revision,

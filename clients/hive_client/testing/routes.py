@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from hive_client.testing.budget_book import BudgetBook
 from hive_client.testing.exchange import Answer, Asked, page
 from hive_client.testing.feed import Feed
 from hive_client.testing.members import Members
@@ -14,6 +15,7 @@ from hive_client.testing.queue_book import QueueBook
 from hive_client.testing.roster import HEARTBEAT_INTERVAL_MS, AgentState, Roster
 from hive_client.testing.schedules import ScheduleBook
 from hive_client.testing.sessions import SessionLog
+from hive_client.testing.settings_book import SettingsBook
 from hive_client.testing.task_routes import Handler, TaskRoutes
 from hive_client.testing.verbs import Verbs
 from hive_client.testing.world import World
@@ -27,9 +29,11 @@ class Routes:
         self.roster = Roster(world)
         self.queue = TaskQueue(world, self.roster)
         self.queues = QueueBook(world, self.queue)
+        self.budgets = BudgetBook(world, self.queue)
         self.sessions = SessionLog(world)
         self.feed = Feed(world)
         self.members = Members(world)
+        self.settings = SettingsBook(world)
         self.verbs = Verbs(world, self.queue, self.roster, self.sessions)
         self.schedules = ScheduleBook(world, self.queue, self.verbs)
         tasks = TaskRoutes(world, self.queue, self.roster, self.verbs)
@@ -79,6 +83,7 @@ class Routes:
             ("GET", "/api/agents/{}", lambda a, n: Answer(200, self._agent(self.roster.get(n)))),
             ("DELETE", "/api/agents/{}", self._delete_agent),
             ("POST", "/api/agents/{}/heartbeat", self._heartbeat),
+            ("POST", "/api/agents/{}/learned/reset", self._reset_learned),
             ("POST", "/api/agents/{}/drain", lambda a, n: self._drain(a, n, draining=True)),
             ("DELETE", "/api/agents/{}/drain", lambda a, n: self._drain(a, n, draining=False)),
             ("GET", "/api/changes", self._changes),
@@ -91,7 +96,9 @@ class Routes:
             ("GET", "/api/status/cluster", lambda a: Answer(200, self._status())),
             *self.members.table(),
             *self.queues.table(),
+            *self.budgets.table(),
             *self.schedules.table(),
+            *self.settings.table(),
         ]
 
     # Sessions.
@@ -152,11 +159,12 @@ class Routes:
         return self.roster.document(agent, shown)
 
     def _list_agents(self, asked: Asked) -> Answer:
-        documents = [self._agent(agent) for agent in self.roster.everyone()]
+        capabilities = asked.values("capability")
+        everyone = self.roster.everyone()
+        fitting = [one for one in everyone if capabilities is None or capabilities & one.abilities().keys()]
+        documents = [self._agent(agent) for agent in fitting]
         if (statuses := asked.values("status")) is not None:
             documents = [d for d in documents if d["status"] in statuses]
-        if (capabilities := asked.values("capability")) is not None:
-            documents = [d for d in documents if capabilities & {c["name"] for c in d["capabilities"]}]
         return Answer(200, page(asked, documents, newest_first=True))
 
     def _delete_agent(self, asked: Asked, agent_id: str) -> Answer:
@@ -165,6 +173,12 @@ class Routes:
 
     async def _heartbeat(self, asked: Asked, agent_id: str) -> Answer:
         return Answer(200, await self.verbs.heartbeat(agent_id, asked.document()))
+
+    def _reset_learned(self, asked: Asked, agent_id: str) -> Answer:
+        names = asked.document().get("names")
+        if names is not None and (not isinstance(names, list) or not names):
+            raise invalid("names", "must be a list of names")
+        return Answer(200, self._agent(self.roster.reset_learned(asked.project, agent_id, names)))
 
     def _drain(self, asked: Asked, agent_id: str, *, draining: bool) -> Answer:
         return Answer(200, self._agent(self.roster.set_draining(asked.project, agent_id, draining)))

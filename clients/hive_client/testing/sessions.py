@@ -25,13 +25,18 @@ _NO_EVENT: dict[str, Any] = {
 
 @dataclass
 class SessionState:
-    """A session of the fake."""
+    """A session of the fake. `former_seq`: where an earlier session of this id stopped counting."""
 
     session_id: str
     project: str
     content: dict[str, Any]
     shown: dict[str, Any]
+    former_seq: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def last_seq(self) -> int:
+        return self.former_seq + len(self.events)
 
 
 class SessionLog:
@@ -40,6 +45,7 @@ class SessionLog:
     def __init__(self, world: World) -> None:
         self._world = world
         self._sessions: dict[tuple[str, str], SessionState] = {}
+        self._former_seqs: dict[tuple[str, str], int] = {}
 
     def get(self, project: str, session_id: str) -> SessionState:
         session = self._sessions.get((project, session_id))
@@ -68,7 +74,8 @@ class SessionLog:
                 "session_id": session_id, "project": project, "status": "active", "parent": None,
                 "created_at": now, "updated_at": now, "revision": revision, "created_revision": revision,
             }  # fmt: skip
-            session = SessionState(session_id, project, dict(body), shown)
+            former_seq = self._former_seqs.pop((project, session_id), 0)
+            session = SessionState(session_id, project, dict(body), shown, former_seq)
             self._sessions[project, session_id] = session
             self._world.change("session.created", project, session_id, {"title": shown["title"]})
         return session, True
@@ -87,9 +94,10 @@ class SessionLog:
         return session
 
     def delete(self, project: str, session_id: str) -> None:
-        self.get(project, session_id)
+        session = self.get(project, session_id)
         with self._world.write():
             del self._sessions[project, session_id]
+            self._former_seqs[project, session_id] = session.last_seq
             self._world.change("session.deleted", project, session_id, {})
 
     def append(self, project: str, session_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,14 +106,14 @@ class SessionLog:
         items: Sequence[Mapping[str, Any]] = body.get("items", [body])
         self._check(items)
         expected = body.get("expected_seq")
-        if expected is not None and expected != len(session.events):
-            raise Problem("sequence_mismatch", "the log has moved on", last_seq=len(session.events))
+        if expected is not None and expected != session.last_seq:
+            raise Problem("sequence_mismatch", "the log has moved on", last_seq=session.last_seq)
         with self._world.write():
-            first = len(session.events) + 1
+            first = session.last_seq + 1
             for item in items:
                 self._add(session, item)
             self._touched(session)
-            last = len(session.events)
+            last = session.last_seq
             self._world.change("event.appended", project, session_id, {"first_seq": first, "last_seq": last})
         return {"first_seq": first, "last_seq": last, "revision": self._world.revision}
 
@@ -122,7 +130,7 @@ class SessionLog:
     def _add(self, session: SessionState, item: Mapping[str, Any]) -> None:
         now = self._world.text_time()
         fields = {name: value for name, value in item.items() if name != "expected_seq"}
-        sequence = {"seq": len(session.events) + 1, "revision": self._world.next_revision}
+        sequence = {"seq": session.last_seq + 1, "revision": self._world.next_revision}
         session.events.append({**_NO_EVENT, "occurred_at": now, **fields, **sequence, **self._stamp(session, now)})
 
     def _stamp(self, session: SessionState, now: str) -> dict[str, Any]:
@@ -133,7 +141,7 @@ class SessionLog:
         session.shown["updated_at"] = self._world.text_time()
 
     def document(self, session: SessionState) -> dict[str, Any]:
-        return {**session.shown, "last_seq": len(session.events), "stats": _stats(session.events)}
+        return {**session.shown, "last_seq": session.last_seq, "stats": _stats(session.events)}
 
 
 def _stats(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

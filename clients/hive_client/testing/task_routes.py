@@ -126,7 +126,8 @@ class TaskRoutes:
         if task.status == "pending" and (hindrance := self.queue.hindrance(task)) is not None:
             reasons.append(hindrance)
         if task.status == "pending" and None not in words:
-            reasons.append({"code": "no_free_slot" if "slots" in filtered else "no_agent_capability", "message": ""})
+            codes = [code for word, code in (("slots", "no_free_slot"), ("budget", "budget")) if word in filtered]
+            reasons.append({"code": codes[0] if codes else "no_agent_capability", "message": ""})
         agents = {"total": len(words), "filtered": filtered, "candidates": []}
         return Answer(200, {"status": task.status, "reasons": reasons, "agents": agents})
 

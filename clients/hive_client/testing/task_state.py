@@ -15,7 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "queue": "default", "type": "task", "title": None, "description": None, "payload": None, "priority": 5,
     "requires": [], "labels": {}, "depends_on": [], "on_dependency_failure": "block", "group_id": None,
     "expires_unstarted_ms": None, "run_timeout_ms": None, "lease_ms": 60_000, "max_attempts": 3, "unique_key": None,
-    "concurrency_key": None, "session_id": None, "metadata": {},
+    "concurrency_key": None, "locks": [], "session_id": None, "metadata": {},
     "backoff": {"initial_ms": 1000, "factor": 2, "max_ms": 60_000, "jitter": 0},
 }  # fmt: skip
 _STRINGS = {

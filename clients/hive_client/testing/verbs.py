@@ -125,12 +125,15 @@ class Verbs:
             task.result = body.get("result")
             task.artifacts = list(body.get("artifacts") or ())
             task.usage = body.get("usage")
+            self._queue.charged(task, body.get("usage"))
             task.won = ("complete", task.attempt)
+            self._queue.judge(task, succeeded=True)
             for follow_up in body.get("tasks") or ():
                 self._queue.submit(task.project, follow_up)
             if body.get("events") and task.fields["session_id"]:
                 self._sessions.append(task.project, task.fields["session_id"], {"items": body["events"]})
             task.holder = False
+            self._queue.freed(task)
             self._queue.move(task, "completed", "task.completed")
         return task.document(self._world)
 
@@ -140,6 +143,7 @@ class Verbs:
         check_held(task, body.get("agent_id"), body.get("attempt"))
         with self._world.write():
             task.won = ("fail", task.attempt)
+            self._queue.charged(task, body.get("usage"))
             reason, message = str(body.get("reason", "error")), str(body.get("message", ""))
             if reason == "rejected":
                 task.avoid_until[str(task.agent_id)] = self._world.now + AVOID_S
@@ -182,6 +186,7 @@ class Verbs:
             raise Problem("conflict", f"the task is {task.status}", current=task.current())
         with self._world.write():
             task.tries, task.failure, task.not_before, task.completed_at = 0, None, None, None
+            task.wait = None
             task.resumes = [answer for answer in task.resumes if not answer["kind"]]
             self._queue.pending_again(task)
         return task.document(self._world)
@@ -292,8 +297,12 @@ def check_fence(queue: TaskQueue, roster: Roster, project: str, fence: str) -> N
 
 
 def check_hindrance(queue: TaskQueue, task: TaskState) -> None:
-    """Refuse a grant that the task's queue or concurrency key does not allow."""
+    """Refuse a grant that the task's queue, concurrency key or locks do not allow."""
     reason = queue.hindrance(task)
+    if reason is not None and reason["code"] == "lock_held":
+        holders = reason["data"].pop("held_by")
+        current = {"why": "lock_held", **reason["data"], "holders": holders, **task.current()}
+        raise Problem("lock_held", reason["message"], current=current, holders=holders)
     if reason is not None:
         code = "rate_limited" if reason["code"] == "rate_limit" else "conflict"
         raise Problem(code, reason["message"], current={"why": reason["code"], **reason["data"], **task.current()})

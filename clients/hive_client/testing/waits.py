@@ -56,6 +56,7 @@ class Waits:
             "agent_id": task.agent_id,
         }
         task.resumes = [answer for answer in task.resumes if not (answer["kind"] and answer["name"] == name)]
+        self._queue.charged(task, body.get("usage"))
         self._queue.free(task)
         early = next((answer for answer in task.resumes if answer["name"] == name), None)
         self._queue.move(task, "waiting", "task.waiting")

@@ -15,6 +15,12 @@ class Reject(Exception):  # noqa: N818 - what the handler says, as in `raise Rej
     """This agent cannot do the task; another one may. The attempt fails with reason ``rejected``."""
 
 
+class RateLimited(Exception):  # noqa: N818 - what the handler says, as in `raise RateLimited(...)`
+    """The provider of the model wants a pause. The attempt fails with reason ``rate_limited``: agents with the same
+    label ``provider`` get no offers for a while, and nothing is learned from it.
+    """
+
+
 class NonRetryable(Exception):  # noqa: N818 - what the handler says, as in `raise NonRetryable(...)`
     """The task cannot succeed, however often it is tried."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hive_client.calls import encode
-from hive_client.worker.handlers import Completion, NonRetryable, Reject
+from hive_client.worker.handlers import Completion, NonRetryable, RateLimited, Reject
 from hive_client.worker.parking import Wait
 
 # The server takes 4,096 bytes, and a character has up to four; a traceback belongs into the log of the worker.
@@ -46,6 +46,8 @@ def outcome_of_error(error: BaseException) -> Failed:
     text = f"{type(error).__name__}: {error}"[:MESSAGE_CHARS_MAX]
     if isinstance(error, Reject):
         return Failed("rejected", str(error)[:MESSAGE_CHARS_MAX], retryable=True)
+    if isinstance(error, RateLimited):
+        return Failed("rate_limited", str(error)[:MESSAGE_CHARS_MAX], retryable=True)
     if isinstance(error, NonRetryable):
         return Failed("error", str(error)[:MESSAGE_CHARS_MAX], retryable=False)
     return Failed("error", text, retryable=True)

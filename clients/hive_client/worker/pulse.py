@@ -23,6 +23,8 @@ WAIT_MS_MAX = 60_000
 # How long one silent node may hold up a heartbeat beyond its wait; then the next node is asked.
 SILENT_NODE_S = 2.0
 RETRY_MAX_S = 1.0
+# No agent calls more often than it was asked to, for the fleet's sake; so much later at most.
+STAGGER = 0.1
 # The pause after an answer that came at once and said nothing new, doubled up to the maximum.
 PACE_S = 0.05
 PACE_MAX_S = 1.0
@@ -66,6 +68,7 @@ class Pulse:
         self._kicked = asyncio.Event()
         self._idle_rounds = 0
         self._failures = 0
+        self._in_step = True
         self.interval_ms = 5000
         self.polling_until = 0.0
 
@@ -83,6 +86,7 @@ class Pulse:
                 await self._listener.unknown(error)
             except (Unavailable, OutcomeUnknown) as error:
                 self._failures += 1
+                self._in_step = True
                 if self._failures == 1:
                     _log.warning("agent %s: heartbeat not answered: %s", self._agent_id, error)
                 await self._pause(min(RETRY_MAX_S, 0.05 * 2 ** min(self._failures, 8)))
@@ -126,8 +130,14 @@ class Pulse:
         return {"available": self._listener.wants_offers(), **figures}
 
     def _wait_ms(self) -> int:
-        """The server's interval with jitter, and at most a third of the shortest lease: two may be lost."""
-        wait_ms = self.interval_ms * (0.8 + 0.2 * random.random())
+        """The server's interval and a little more, and at most a third of the shortest lease: two may be lost.
+
+        An agent that may be in step with others, because all were started or lost their node together, waits for a part
+        of the interval once.
+        """
+        part = random.uniform(STAGGER, 1.0 + STAGGER) if self._in_step else random.uniform(1.0, 1.0 + STAGGER)
+        self._in_step = False
+        wait_ms = self.interval_ms * part
         lease_ms = self._listener.shortest_lease_ms()
         if lease_ms is not None:
             wait_ms = min(wait_ms, lease_ms / 3)

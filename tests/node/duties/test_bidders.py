@@ -6,10 +6,12 @@ from hypothesis import strategies as st
 
 from node.duties import bidders as module
 from node.duties.bidders import Bidders, Bounds, Demand
-from node.duties.fleet import AgentMemory, Fleet, Poll, score
+from node.duties.fleet import AgentMemory, Fleet, Poll
 from node.duties.holdings import Holding, Holdings, TaskKey
 from node.duties.lanes import Found, PendingTask, Signature
 from node.duties.promises import Promises
+from node.duties.scoring import PARTS, Weights
+from statemachine.agent_record import Load
 
 PYTHON, RUST = (("python", 0),), (("rust", 0),)
 ANYTHING = Signature("p", "q", ())
@@ -26,9 +28,12 @@ class Stage:
         self.bidders = Bidders(self.fleet, self.promises)
         self.offered: list[tuple[PendingTask, AgentMemory]] = []
         self.numbers = 0
+        self.now_s = 0.0
+        self.fleet.cooling.first_ms = 150
 
     def agent(self, name: str, slots: int = 1, *, listens: bool = True, **capabilities: int) -> AgentMemory:
         agent = AgentMemory(name, 1, "online", False, slots, capabilities, frozenset({"p"}))
+        agent.provider = "acme" if name in {"a0", "a2"} else None
         known = self.fleet.get(name)
         if known is not None:
             agent.carry_over(known)
@@ -194,7 +199,8 @@ STEPS = st.lists(
     st.tuples(
         st.sampled_from(
             ["give", "give", "decide", "accept", "pass", "hold", "free", "listen", "hang up", "record", "drop", "claim"]
-        ),
+        )
+        | st.sampled_from(["teach", "weigh", "limit", "warm"]),
         st.integers(0, 4),
         st.integers(0, len(NEEDS) - 1),
     ),
@@ -238,10 +244,23 @@ def test_the_front_of_a_heap_is_the_best_of_all(steps: list[tuple[str, int, int]
             stage.fleet.hang_up(agent, "run", agent.poll.number)
         elif step == "drop":
             stage.fleet.drop(name)
+        elif step == "teach":
+            agent.learn(Load(success=2_500 * need, cost_micro=10_000 * need or None))
+            agent.rates = {"python": need / 4}
+            stage.fleet.touch([name])
+        elif step == "weigh":
+            chosen = {f"placement.weight.{part}": (who + 3 * number) % 5 for number, part in enumerate(PARTS)}
+            stage.fleet.weights = Weights.of(chosen | {"placement.reference_cost_usd": 10_000})
+            stage.bidders.weigh_anew()
+        elif step == "limit":
+            stage.fleet.cooling.limited("acme", stage.now_s)
+        elif step == "warm":
+            stage.now_s += 0.1
+            stage.fleet.warm_up(stage.now_s)
         elif step == "claim":
             claims.append(Demand(agent, 1 + need, "p", frozenset({"q"}), claims=True))
             stage.bidders.add(claims[-1])
-        for gone in stage.begin():
+        for gone in stage.begin(stage.now_s):
             stage.bidders.remove(gone)
             claims.remove(gone)
         signature = NEEDS[need]
@@ -266,7 +285,8 @@ def _best_of_all(stage: Stage, claims: list[Demand], signature: Signature) -> st
         used = stage.holdings.slots_used(agent.agent_id) + given
         own = [claim for claim in claims if claim.agent.agent_id == agent.agent_id and claim.fits(signature)]
         asks = any(len(claim.taken) < claim.limit for claim in own)
-        polls = agent.poll is not None and agent.can(signature.requires)
+        cools = stage.fleet.cooling.cools(agent.provider, stage.now_s)
+        polls = agent.poll is not None and agent.can(signature.requires) and not cools
         if used < agent.max_concurrent and (asks or polls):
-            found.append((-score(agent, signature.requires, used), agent.used, agent.agent_id))
+            found.append((-stage.fleet.score(agent, signature.requires, used), agent.used, agent.agent_id))
     return min(found)[2] if found else None

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from cluster.replica import Notice
+from node.duties import state_reads
 from node.duties.clock import settle
 from node.duties.leader_memory import LeaderMemory
 from node.duties.messages import Running
@@ -23,17 +24,24 @@ from statemachine.commands import (
     Failure,
     Held,
     NewTask,
+    Park,
+    ParkTasks,
+    PathLock,
     Release,
     ReleaseTasks,
     Requirement,
+    ResetLearned,
+    ResumeTasks,
+    Resumption,
     RetryTask,
     SubmitTasks,
+    UpdateSettings,
     UpdateTask,
 )
 from tests.node.duties.fleet import FleetTest, fleet
 
 AGENTS = ("a0", "a1", "a2")
-VERBS = (AcceptTasks, CompleteTasks, FailTasks, ReleaseTasks)
+VERBS = (AcceptTasks, CompleteTasks, FailTasks, ReleaseTasks, ParkTasks)
 
 
 def _attempt(t: FleetTest, task_id: str, dice: random.Random) -> tuple[str, int]:
@@ -61,6 +69,10 @@ async def _step(t: FleetTest, dice: random.Random, tasks: list[str]) -> None:
             deadline_in_ms=deadline_in_ms,
             lease_ms=dice.choice([2_000, 60_000]),
             depends_on=(known,) if known and dice.random() < 0.2 else (),
+            concurrency_key=dice.choice([None, None, None, "k"]),
+            locks=tuple(
+                PathLock(dice.choice(["a", "b", "*"]), dice.random() < 0.5) for _ in range(dice.choice([0, 0, 1]))
+            ),
         )
         t.do(SubmitTasks((new,)))
         tasks.append(task_id)
@@ -72,14 +84,18 @@ async def _step(t: FleetTest, dice: random.Random, tasks: list[str]) -> None:
             CompleteTasks: Completion(known, attempt),
             FailTasks: Failure(known, attempt, "error", "", retryable=True, usage=None, random=dice.getrandbits(32)),
             ReleaseTasks: Release(known, attempt),
+            ParkTasks: Park(known, attempt, "approval", "plan"),
         }
         t.do(kind(agent_id, (items[kind],)))  # type: ignore[arg-type]  # each kind takes its own items
+    elif choice == 5 and dice.random() < 0.5:
+        t.try_do(ResumeTasks((Resumption(known, "plan"),)))
     elif choice == 5:
         t.try_do(CancelTask(known))
     elif choice == 6:
         t.try_do(RetryTask(known))
     elif choice == 7:
         t.try_do(UpdateTask(known, ("priority",), priority=dice.randrange(10)))
+        t.try_do(UpdateTask(known, ("not_before",), not_before=dice.choice([None, t.clock.now_ms() + 2_000])))
     elif choice == 8:
         agent_id = dice.choice(AGENTS)
         t.try_do(ClaimTasks(agent_id, t.epoch(agent_id), (known,), named=True))
@@ -97,13 +113,19 @@ async def _change_agent(t: FleetTest, dice: random.Random) -> None:
     agent_id = dice.choice(AGENTS)
     if dice.random() < 0.2:
         t.try_do(DeleteAgent(agent_id))
+    elif dice.random() < 0.1:
+        t.try_do(ResetLearned(agent_id))
+    elif dice.random() < 0.1:
+        setting = dice.choice(["placement.weight.load", "avoid_ms", "provider_cooling_ms"])
+        t.try_do(UpdateSettings(((setting, dice.choice([None, 100, 9_000])),)))
     elif dice.random() < 0.3:
         t.try_do(DrainAgent(agent_id, draining=dice.random() < 0.5))
     else:
         t.register(agent_id, ("python", 7_000), slots=dice.randrange(1, 4), instance=dice.choice(["i", "j"]))
 
 
-def _known(memory: LeaderMemory) -> tuple[object, object]:
+def _known(memory: LeaderMemory) -> tuple[object, ...]:
+    memory.learn()
     holdings = {item.key: (item.agent_id, item.attempt, item.status, item.term_s) for item in memory.holdings}
     agents = {
         agent.agent_id: (
@@ -113,11 +135,12 @@ def _known(memory: LeaderMemory) -> tuple[object, object]:
             agent.max_concurrent,
             agent.capabilities,
             agent.projects,
+            (agent.number, agent.success, agent.rates, agent.cost_micro),
             memory.fleet.slots_used(agent),
         )
         for agent in memory.fleet
     }
-    return holdings, agents
+    return holdings, agents, memory.settings, memory.fleet.weights
 
 
 def _pending(memory: LeaderMemory) -> list[tuple[object, int]]:
@@ -145,6 +168,11 @@ def test_followed_is_rebuilt(seed: int) -> None:
             memory = leadership.memory
             fresh = LeaderMemory(t.replica.view, memory.clock, t.settings)
             assert _known(memory) == _known(fresh)
+            with t.replica.view() as view:
+                holders = {(task.project, task.task_id) for task in state_reads.lock_holders(view)}
+            keys = {(task.project, task_id) for task_id in tasks if (task := t.task(task_id)).locks}
+            for one in (memory, fresh):
+                assert {key for key in keys if one.pending.locks.holds(key)} == holders
             memory.pending.lapse(1e9)
             assert _pending(memory) == _pending(fresh)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from node.duties.lanes import Chunk, Found, PendingTask, Signature
 from node.duties.pending import PendingTasks
 from node.duties.queue_gate import QueueGate
+from statemachine.commands import PathLock
 from statemachine.queues import Queue
 
 QUEUES = ("q0", "q1")
@@ -46,10 +47,14 @@ class Model:
         return chunks
 
     def read_key(self, project: str, key: str, most: Callable[[str], int]) -> Iterator[tuple[str, list[Found]]]:
-        """The first pending tasks of a concurrency key, by queue."""
+        """The first pending tasks of a concurrency key, by queue and need."""
         for queue in QUEUES:
-            found = [f for slot, f in self.tasks.items() if slot[:2] == (project, queue) and f.concurrency_key == key]
-            yield queue, sorted(found, key=lambda one: (-one.priority, one.order))[: most(queue)]
+            needs: dict[object, list[Found]] = {}
+            for slot, one in self.tasks.items():
+                if slot[:2] == (project, queue) and one.concurrency_key == key:
+                    needs.setdefault((one.requires, one.locks), []).append(one)
+            for found in needs.values():
+                yield queue, sorted(found, key=lambda one: (-one.priority, one.order))[: most(queue)]
 
 
 def make(lane_tasks_max: int = 100, scan_tasks_max: int = 1_000) -> tuple[Model, PendingTasks]:
@@ -78,6 +83,7 @@ def add(
     session: str | None = None,
     since_ms: int = 0,
     key: str | None = None,
+    locks: tuple[PathLock, ...] = (),
 ) -> None:
     """A new task, announced as new tasks are."""
     model.tasks[project, queue, session, priority, order] = Found(
@@ -89,6 +95,7 @@ def add(
         since_ms=since_ms,
         session=session,
         concurrency_key=key,
+        locks=locks,
     )
     pending.news(project, queue, session)
 
@@ -121,6 +128,8 @@ def grant(model: Model, pending: PendingTasks, task: PendingTask) -> None:
         del model.tasks[slot]
     if task.concurrency_key is not None:
         pending.keys.hold(task.key, task.concurrency_key)
+    if task.locks:
+        pending.locks.hold(task.key, task.order, task.locks)
     pending.drop(task.key)
 
 
@@ -309,7 +318,7 @@ def test_ten_thousand_sessions_cost_a_decision_no_more_than_ten() -> None:
             here = [] if slot is None or slot not in model.tasks else [model.tasks[slot]]
             return {p: (here if p == 5 else [], None) for p in least}
 
-        pending._scan = scan
+        pending._reading._scan = scan
         for order in range(count):
             pending.news("p", "q0", f"s{order}")
         assert len(list(islice(pending.in_order(everything), 1))) == 1
@@ -390,6 +399,38 @@ def test_a_key_holds_over_queues() -> None:
     assert names(pending) == []
     pending.keys.let_go(("p", "t1"))
     assert names(pending) == ["t2"]
+
+
+def test_what_is_read_ahead_by_its_key_does_not_overtake_what_is_not_read_yet() -> None:
+    model, pending = make(scan_tasks_max=1)
+    add(model, pending, 1, session="s")
+    add(model, pending, 2)
+    add(model, pending, 3, key="k")
+    pending.keys.hold(("p", "other"), "k")
+    pending.keys.let_go(("p", "other"))
+    assert names(pending) == ["t1"], "one was read, and the third one by its key"
+    assert pending.unfinished
+    assert give(model, pending) == ["t1"]
+    assert give(model, pending) == ["t2"]
+    assert give(model, pending) == ["t3"]
+
+
+def test_one_that_nobody_can_do_hides_no_other_of_its_key() -> None:
+    model, pending = make()
+    for order in range(1, 40):
+        add(model, pending, order, needs=2, key="k")
+    add(model, pending, 40, needs=1, key="k")
+    add(model, pending, 41, key="k")
+
+    def able(signature: Signature) -> bool:
+        return signature.requires != NEEDS[2]
+
+    assert names(pending, able) == ["t40", "t41"]
+    assert len(pending) == 3, "the others of a need stay in the state"
+    assert names(pending) == ["t1", "t40", "t41"], "the first of each need"
+    assert give(model, pending, 3) == ["t1"], "and of them one at a time"
+    pending.keys.let_go(("p", "t1"))
+    assert names(pending, able) == ["t40", "t41"]
 
 
 steps = st.one_of(
