@@ -16,7 +16,7 @@ LIVENESS = (ONLINE, UNRESPONSIVE, OFFLINE)
 ANY_PROJECT = "*"
 
 
-class Agent(msgspec.Struct, array_like=True):
+class Agent(msgspec.Struct, array_like=True, gc=False):
     """An agent. `number` and `epoch` come from one counter of registrations in the whole cluster.
 
     So an epoch is never used twice, not even by an agent of the same id that was deleted and came back.
@@ -49,7 +49,7 @@ class Agent(msgspec.Struct, array_like=True):
     slots_high: int
 
 
-class Load(msgspec.Struct, array_like=True):
+class Load(msgspec.Struct, array_like=True, gc=False):
     """What an agent holds (offers, running attempts, stopped ones it did not confirm) and how its
     attempts ended.
 
