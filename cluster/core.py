@@ -217,12 +217,7 @@ class Core:
         self.proposer.pump(self._leader_term())
         self.reads.pump()
         appended = self.intake.append()
-        appended = self.membership.append() or appended
-        # Before anything is applied: disks and peers work on what is new while this thread works on what is old. The
-        # peers first: their disks are on the way of an acknowledgement as this one is, and further away.
-        if appended:
-            engine.send_entries()
-        self.journal.flush()
+        self._send_new(self.membership.append() or appended)
         self.transport.mark_transfer_campaign(on=self.elections.before_tick())
         engine.doTick(0)
         if engine.applied_index < min(engine.commit_index, self.journal.durable_index) and not engine.apply_turn.waits:
@@ -231,6 +226,13 @@ class Core:
         # Also what waits for nothing: an answer made while all was on disk would otherwise wait for the next write.
         self.transport.release()
         self._tell_role()
+
+    def _send_new(self, appended: bool) -> None:
+        # Before anything is applied: disks and peers work on what is new while this thread works on what is old. The
+        # peers first: their disks are on the way of an acknowledgement as this one is, and further away.
+        if appended:
+            self.engine.send_entries()
+        self.journal.flush()
 
     def _on_durable(self) -> None:
         self.transport.release()
@@ -316,6 +318,9 @@ class Core:
         self.reads.confirmed(number)
 
     def _apply_entries(self, first: int, last: int) -> int:
+        if self.engine.leading:
+            # What waited for the entry that is committed now.
+            self._send_new(self.intake.append())
         applied = self.applier.apply(first, self.integrity.agreement.stop_at(first, last))
         self.integrity.agreement.applied()
         return applied

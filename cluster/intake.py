@@ -36,6 +36,7 @@ class Intake:
         self._refuse = refuse
         self._batches: list[bytes] = []
         self._bytes = 0
+        self._frames = 0
         self._seen_term = 0
         self._seen: dict[int, set[int]] = {}
         self.paused = False
@@ -51,7 +52,7 @@ class Intake:
         if self._seen_term != term:
             # What an earlier leadership took and could not append any more did not happen.
             self._seen_term, self._seen = term, {}
-            self._batches, self._bytes = [], 0
+            self._batches, self._bytes, self._frames = [], 0, 0
         seen = self._seen.setdefault(run, set())
         if sequence in seen:
             return
@@ -63,22 +64,32 @@ class Intake:
         seen.add(sequence)
         self._batches.append(batch)
         self._bytes += len(batch)
+        self._frames += batch_frame_count(batch)
 
     def append(self) -> bool:
-        """Make entries of everything taken. THE TERM IS CHECKED AGAIN: what was taken in another is dropped, and the
-        log tells its proposers."""
+        """Make entries of everything taken, unless it may grow. THE TERM IS CHECKED AGAIN: what was taken in another is
+        dropped, and the log tells its proposers."""
         if not self._batches:
             return False
         leading = self._engine.leading and self._engine.term == self._seen_term
         if leading and not self._time_known():
             return False
-        batches, self._batches, self._bytes = self._batches, [], 0
+        if leading and self._may_grow():
+            return False
+        batches, self._batches, self._bytes, self._frames = self._batches, [], 0, 0
         if not leading:
             return False
         for some in _entries(batches):
             header = Header(self._entry_time_ms(), self._seen_term)
             self._engine.append(encode_entry(header, some))
         return True
+
+    def _may_grow(self) -> bool:
+        """Whether these batches wait for the entry under way, and become one entry with what comes meanwhile: an entry
+        costs each node much more than another command in it. Enough of them do not wait."""
+        under_way = self._journal.last_index > self._engine.commit_index
+        limits = self._limits
+        return under_way and self._frames < limits.entry_enough_commands and self._bytes < limits.entry_enough_bytes
 
     def _uncommitted_bytes(self) -> int:
         behind = self._journal.bytes_behind

@@ -47,9 +47,13 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the replica, bytes unless said otherwise."""
+    """Bounds of the replica, bytes unless said otherwise. While an entry is under way, the next one waits until it is
+    committed, or until there are `entry_enough_commands` or `entry_enough_bytes` for it.
+    """
 
     engine_batch_bytes: int = 16 << 20
+    entry_enough_commands: int = 128
+    entry_enough_bytes: int = 64 << 10
     uncommitted_bytes_max: int = 64 << 20
     proposals_pending_max: int = 20_000
     peer_in_flight_bytes_max: int = 64 << 20

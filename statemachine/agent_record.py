@@ -18,7 +18,7 @@ ANY_PROJECT = "*"
 _PROVIDER = "provider="
 
 
-class Agent(msgspec.Struct, array_like=True):
+class Agent(msgspec.Struct, array_like=True, gc=False):
     """An agent. `number` and `epoch` come from one counter of registrations in the whole cluster.
 
     So an epoch is never used twice, not even by an agent of the same id that was deleted and came back.
@@ -76,7 +76,7 @@ class Agent(msgspec.Struct, array_like=True):
         return None
 
 
-class Load(msgspec.Struct, array_like=True):
+class Load(msgspec.Struct, array_like=True, gc=False):
     """What an agent holds (offers, running attempts, stopped ones it did not confirm) and how its
     attempts ended.
 

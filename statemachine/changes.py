@@ -19,7 +19,7 @@ from statemachine.store import Overlay, Reader
 _TABLE = b"C"
 
 
-class Change(msgspec.Struct, array_like=True, frozen=True):
+class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One change: `type` dotted (`task.created`), the resource it is about, who did it, where watchers find
     it."""
 
@@ -34,7 +34,7 @@ class Change(msgspec.Struct, array_like=True, frozen=True):
     data: dict[str, Any] | None
 
 
-class ChangeGroup(msgspec.Struct, array_like=True, frozen=True):
+class ChangeGroup(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """All changes of one entry, in revision order. `first_revision` to the key's revision are covered,
     without gap."""
 
@@ -43,7 +43,7 @@ class ChangeGroup(msgspec.Struct, array_like=True, frozen=True):
     changes: tuple[Change, ...]
 
 
-class _EncodedGroup(msgspec.Struct, array_like=True, frozen=True):
+class _EncodedGroup(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A ChangeGroup whose changes are encoded already."""
 
     first_revision: int

@@ -15,7 +15,7 @@ import msgspec
 Json = bytes
 
 
-class Command(msgspec.Struct, array_like=True, frozen=True):
+class Command(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A payload."""
 
 
@@ -66,7 +66,7 @@ class DeleteSession(Command, frozen=True):
     session_id: str
 
 
-class NewEvent(msgspec.Struct, array_like=True, frozen=True):
+class NewEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One event to append. `usage` is (input_tokens, output_tokens, cost in micro-dollars) or None."""
 
     event_id: str
@@ -94,7 +94,7 @@ class ExpireSessions(Command, frozen=True):
     session_ids: tuple[str, ...]
 
 
-class EndedSession(msgspec.Struct, array_like=True, frozen=True):
+class EndedSession(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A session as the leader believed it to be; passed over if it was changed since."""
 
     session_id: str
@@ -111,14 +111,14 @@ class RemoveEndedSessions(Command, frozen=True):
 # --- tasks: users (20-39) -----------------------------------------------------------------------------------
 
 
-class Requirement(msgspec.Struct, array_like=True, frozen=True):
+class Requirement(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A capability a task needs; `min_proficiency` in ten-thousandths."""
 
     name: str
     min_proficiency: int = 0
 
 
-class Backoff(msgspec.Struct, array_like=True, frozen=True):
+class Backoff(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Delay before attempt n+1: initial * factor^(n-1), at most max, plus or minus jitter. Ratios in
     ten-thousandths."""
 
@@ -128,14 +128,14 @@ class Backoff(msgspec.Struct, array_like=True, frozen=True):
     jitter: int = 2_000
 
 
-class PathLock(msgspec.Struct, array_like=True, frozen=True):
+class PathLock(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A lock on the paths that a pattern (`globs`) matches."""
 
     path: str
     exclusive: bool = True
 
 
-class NewTask(msgspec.Struct, array_like=True, frozen=True):
+class NewTask(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A task as submitted. `not_before`/`deadline` are absolute; when the user gave the relative twins
     (`delay_ms`, `deadline_in_ms`) they are added to the entry's time by the handler."""
 
@@ -223,7 +223,7 @@ class RetryTasks(Command, frozen=True):
     rate_per_second: int = 1_000
 
 
-class Resumption(msgspec.Struct, array_like=True, frozen=True):
+class Resumption(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An answer for a task that waits, or will wait, for `name`; None: whatever it waits for now."""
 
     task_id: str
@@ -282,7 +282,7 @@ class ClaimTasks(Command, frozen=True):
     lease_ms: int | None = None
 
 
-class Held(msgspec.Struct, array_like=True, frozen=True):
+class Held(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A task an agent says it holds."""
 
     task_id: str
@@ -297,7 +297,7 @@ class AcceptTasks(Command, frozen=True):
     epoch: int | None = None
 
 
-class Completion(msgspec.Struct, array_like=True, frozen=True):
+class Completion(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The end of an attempt that succeeded; follow-up tasks and session events ride in the same apply
     step."""
 
@@ -318,7 +318,7 @@ class CompleteTasks(Command, frozen=True):
     epoch: int | None = None
 
 
-class Failure(msgspec.Struct, array_like=True, frozen=True):
+class Failure(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The end of an attempt that failed. `random` (0 to 2^32-1) feeds the jitter of the back-off."""
 
     task_id: str
@@ -339,7 +339,7 @@ class FailTasks(Command, frozen=True):
     epoch: int | None = None
 
 
-class Release(msgspec.Struct, array_like=True, frozen=True):
+class Release(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Give a task back, or decline an offer; the try is not counted. May hand back a checkpoint."""
 
     task_id: str
@@ -356,7 +356,7 @@ class ReleaseTasks(Command, frozen=True):
     epoch: int | None = None
 
 
-class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
+class Checkpoint(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Progress that must last. `fraction` in ten-thousandths."""
 
     task_id: str
@@ -374,7 +374,7 @@ class CheckpointTasks(Command, frozen=True):
     epoch: int | None = None
 
 
-class Park(msgspec.Struct, array_like=True, frozen=True):
+class Park(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What an attempt waits for (`kind`: approval, event, time), and what shall happen when nothing comes within
     `timeout_ms` (`on_timeout`: resume, fail, cancel). `options` is a JSON array."""
 
@@ -402,7 +402,7 @@ class ParkTasks(Command, frozen=True):
 # --- tasks: the leader's decisions (60-79) ------------------------------------------------------------------
 
 
-class Believed(msgspec.Struct, array_like=True, frozen=True):
+class Believed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A task as the leader believed it to be when it decided; passed over if it no longer is."""
 
     task_id: str
@@ -411,7 +411,7 @@ class Believed(msgspec.Struct, array_like=True, frozen=True):
     status: str
 
 
-class Offer(msgspec.Struct, array_like=True, frozen=True):
+class Offer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Assign a pending task (at this attempt, before the raise) to an agent at this epoch."""
 
     task_id: str
@@ -480,7 +480,7 @@ class DoWork(Command, frozen=True):
 # --- agents (80-99) -----------------------------------------------------------------------------------------
 
 
-class Capability(msgspec.Struct, array_like=True, frozen=True):
+class Capability(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """`proficiency` in ten-thousandths."""
 
     name: str
@@ -523,7 +523,7 @@ class DeleteAgent(Command, frozen=True):
     agent_id: str
 
 
-class AgentBelieved(msgspec.Struct, array_like=True, frozen=True):
+class AgentBelieved(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An agent as the leader believed it to be."""
 
     agent_id: str
@@ -555,7 +555,7 @@ class ResetLearned(Command, frozen=True):
 # --- schedules (100-109) ------------------------------------------------------------------------------------
 
 
-class Definition(msgspec.Struct, array_like=True, frozen=True):
+class Definition(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a user says of a schedule: `cron` in `timezone`, or `every_ms` from `starts_at` (or 1970) on. `task` is made
     at each run; its id is empty here."""
 
@@ -651,7 +651,7 @@ class DeleteBudget(Command, frozen=True):
 # --- members of the cluster (90-99) -------------------------------------------------------------------------
 
 
-class Founder(msgspec.Struct, array_like=True, frozen=True):
+class Founder(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A member the cluster was started with: a voter from the beginning."""
 
     node_id: str

@@ -31,7 +31,7 @@ class MalformedEntryError(Exception):
     one."""
 
 
-class Fence(msgspec.Struct, array_like=True, frozen=True):
+class Fence(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A condition of the write (`Hive-Fence`): `kind` is task, agent or lock; `number` its attempt, epoch or
     token."""
 
@@ -40,7 +40,7 @@ class Fence(msgspec.Struct, array_like=True, frozen=True):
     number: int
 
 
-class Idempotency(msgspec.Struct, array_like=True, frozen=True):
+class Idempotency(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An Idempotency-Key: hash of principal and key (16 bytes), digest of the request (16 bytes), UUIDv7 time
     or 0, lifetime."""
 
@@ -50,7 +50,7 @@ class Idempotency(msgspec.Struct, array_like=True, frozen=True):
     ttl_ms: int
 
 
-class Frame(msgspec.Struct, array_like=True, frozen=True):
+class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One command on its way through the log.
 
     `number` and `version` name the payload's type (`commands.COMMANDS`). `project` and `principal` are what

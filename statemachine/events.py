@@ -20,7 +20,7 @@ OTHER = "other"
 _WRITABLE = (SessionStatus.ACTIVE.value, SessionStatus.PAUSED.value)
 
 
-class Event(msgspec.Struct, array_like=True, frozen=True):
+class Event(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An event as it is kept; its session and seq are its key. `recorded_at` never goes back with growing
     seq."""
 

@@ -27,7 +27,7 @@ _DROPPABLE = b"\x00"
 _KEPT = b"\x01"
 
 
-class IdempotencyRecord(msgspec.Struct, array_like=True, frozen=True):
+class IdempotencyRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The answer of the first run, and the digest of the request it answered."""
 
     digest: bytes

@@ -21,7 +21,7 @@ class Refused(Exception):  # noqa: N818 - a refusal is an answer, not an error o
         self.current = current
 
 
-class Refusal(msgspec.Struct, array_like=True, frozen=True):
+class Refusal(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A refusal as it is stored and sent: code, sentence, and `current` (JSON-able) or None."""
 
     code: str
@@ -29,7 +29,7 @@ class Refusal(msgspec.Struct, array_like=True, frozen=True):
     current: dict[str, Any] | None = None
 
 
-class Item(msgspec.Struct, array_like=True, frozen=True):
+class Item(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What became of one item of a command.
 
     `status` is the HTTP status of the item when accepted (200 or 201); `resource_id` what it made or touched;
@@ -56,7 +56,7 @@ def record_of(item: Item) -> Any:
     return item.record if type(item) is Made else None
 
 
-class Outcome(msgspec.Struct, array_like=True, frozen=True):
+class Outcome(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What became of a command: its items in order, or one refusal of the whole.
 
     `revision` is the last revision the command took, or the state's revision when it took none. This is what

@@ -41,7 +41,7 @@ _PLACE = {state: place for place, state in enumerate(COUNTED)}
 SETTINGS = ("paused", "max_running", "rate_milli", "max_running_per_key")
 
 
-class Queue(msgspec.Struct, array_like=True):
+class Queue(msgspec.Struct, array_like=True, gc=False):
     """A queue of one project.
 
     `held` counts tasks that occupy a slot: assigned, running, and ended by decree while their agent has not confirmed.

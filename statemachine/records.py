@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Meta(msgspec.Struct, array_like=True):
+class Meta(msgspec.Struct, array_like=True, gc=False):
     """One record for the whole state, rewritten by every entry.
 
     `revision` is the last one taken, `time_ms` the time of the last entry, `next_project` the next project
@@ -29,7 +29,7 @@ class Meta(msgspec.Struct, array_like=True):
     budgets: int = 0
 
 
-class Project(msgspec.Struct, array_like=True):
+class Project(msgspec.Struct, array_like=True, gc=False):
     """A project, and the bookkeeping of its idempotency records.
 
     `idempotency_records` counts all, `idempotency_kept` those that may not be dropped early; UUIDv7 keys up

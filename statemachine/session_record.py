@@ -25,7 +25,7 @@ class SessionStatus(StrEnum):
     EXPIRED = "expired"
 
 
-class Stats(msgspec.Struct, array_like=True):
+class Stats(msgspec.Struct, array_like=True, gc=False):
     """Sums over a session's events: counts, tokens, micro-dollars, and Unix milliseconds of the first and
     last.
 
@@ -42,7 +42,7 @@ class Stats(msgspec.Struct, array_like=True):
     last_event_at: int | None = None
 
 
-class Session(msgspec.Struct, array_like=True):
+class Session(msgspec.Struct, array_like=True, gc=False):
     """One session. `number` is its place in the order of creation, and what its events are kept under.
 
     `content` is the digest of the creating command, `parent` (session_id, at_seq) or None. Its events have the seqs

@@ -18,7 +18,7 @@ from statemachine.store import Overlay, Reader
 from statemachine.task_states import TaskState
 
 
-class Transition(msgspec.Struct, array_like=True, frozen=True):
+class Transition(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One line of a task's history. `from_state` and `to_state` are equal when only the holder's slot
     was freed."""
 
@@ -30,7 +30,7 @@ class Transition(msgspec.Struct, array_like=True, frozen=True):
     reason: str | None
 
 
-class LastFailure(msgspec.Struct, array_like=True, frozen=True):
+class LastFailure(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Why the last attempt failed, or the task ended without one (`dependency_failed`, `never_started`)."""
 
     reason: str
@@ -39,7 +39,7 @@ class LastFailure(msgspec.Struct, array_like=True, frozen=True):
     at: int
 
 
-class Win(msgspec.Struct, array_like=True, frozen=True):
+class Win(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A verb that ended an attempt: repeating it is answered with 200 and this revision."""
 
     attempt: int
@@ -48,7 +48,7 @@ class Win(msgspec.Struct, array_like=True, frozen=True):
     revision: int
 
 
-class Wait(msgspec.Struct, array_like=True, frozen=True):
+class Wait(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a task waits for, or came back from and was not started since. `until` is when the wait ends by itself,
     `agent_id` who parked it at `attempt`."""
 
@@ -64,7 +64,7 @@ class Wait(msgspec.Struct, array_like=True, frozen=True):
     agent_id: str
 
 
-class Reservation(msgspec.Struct, array_like=True, frozen=True):
+class Reservation(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What a budget has set aside for a held task; `cost` in micro-dollars. Another budget of the same name was created
     at another revision."""
 
@@ -75,7 +75,7 @@ class Reservation(msgspec.Struct, array_like=True, frozen=True):
     cost: int
 
 
-class Task(msgspec.Struct, array_like=True):
+class Task(msgspec.Struct, array_like=True, gc=False):
     """A task. Times are Unix milliseconds; fields as in API.md section 4 unless said here.
 
     `agent_id` is the holder, or after the end who held it last. `holder_no` is the number of the agent

@@ -9,6 +9,9 @@ from enum import StrEnum
 class TaskState(StrEnum):
     """Where a task stands (API.md section 4; pictured in DESIGN.md)."""
 
+    # States and verbs are keys of tables that every transition looks into; an Enum's own hash is a Python function.
+    __hash__ = str.__hash__
+
     BLOCKED = "blocked"
     SCHEDULED = "scheduled"
     PENDING = "pending"
@@ -23,6 +26,8 @@ class TaskState(StrEnum):
 
 class Verb(StrEnum):
     """What can happen to a task, by whoever does it."""
+
+    __hash__ = str.__hash__
 
     # dependencies and time
     UNBLOCK = "unblock"

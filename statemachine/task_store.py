@@ -8,6 +8,7 @@ compare them both ways.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from statemachine import (
@@ -48,6 +49,9 @@ CHANGED_BY_STATE: dict[TaskState, str] = {
 }
 COUNTER = {state: f"tasks.{state}" for state in TaskState}
 _FAILURES = frozenset({Verb.FAIL, Verb.LOSE, Verb.TIME_OUT})
+
+# Texts made of a queue's name, which every write of a task needs.
+_QUEUES_REMEMBERED = 1_024
 
 # Reasons are kept up to 20 times in a record that every transition rewrites.
 _REASON_CHARACTERS_MAX = 100
@@ -132,9 +136,21 @@ def timers(task: Task) -> list[tuple[int, int]]:
     return found
 
 
+@lru_cache(maxsize=_QUEUES_REMEMBERED)
 def pending_prefix(project_no: int, queue: str) -> bytes:
     """The prefix of a queue's rows in the index of pending tasks."""
     return b"Q" + project_no.to_bytes(4, "big") + name(queue)
+
+
+@lru_cache(maxsize=_QUEUES_REMEMBERED)
+def pending_counter(queue: str) -> str:
+    """The name of the counter of a queue's pending tasks."""
+    return f"queue.{queue}.pending"
+
+
+@lru_cache(maxsize=_QUEUES_REMEMBERED)
+def _queue_topic(queue: str) -> str:
+    return f"queue.{queue}"
 
 
 def unique_key(project_no: int, text: str) -> bytes:
@@ -175,9 +191,9 @@ def _recount(ctx: Context, before: Placement) -> None:
     was_pending = before.status is TaskState.PENDING
     is_pending = task.status is TaskState.PENDING
     if was_pending and not (is_pending and before.queue == task.queue):
-        ctx.count(f"queue.{before.queue}.pending", -1, project_no=project_no)
+        ctx.count(pending_counter(before.queue), -1, project_no=project_no)
     if is_pending and not (was_pending and before.queue == task.queue):
-        ctx.count(f"queue.{task.queue}.pending", 1, project_no=project_no)
+        ctx.count(pending_counter(task.queue), 1, project_no=project_no)
     if not (was_pending and is_pending):
         _recount_queues(ctx, before)
     if before.status is task.status:
@@ -198,16 +214,17 @@ def _recount_queues(ctx: Context, before: Placement) -> None:
         queues.add(ctx, project_no, task.queue, task.revision, deltas, held - held_before)
 
 
-def create(ctx: Context, task: Task) -> None:
-    """Write a new task: record, id, and the rows of its state (three writes for a plain pending one)."""
+def create(ctx: Context, task: Task, id_key: bytes) -> None:
+    """Write a new task: record, id (`task_record.id_key`), and the rows of its state (three writes for a plain pending
+    one)."""
     state, project_no = ctx.state, task.project_no
     state.put(task_record.key(project_no, task.number), task_record.encode(task))
-    state.put(task_record.id_key(project_no, task.task_id), u64(task.number))
+    state.put(id_key, u64(task.number))
     for row_key, value in index_rows(task).items():
         state.put(row_key, value)
     ctx.count(COUNTER[task.status], 1, project_no=project_no)
     if task.status is TaskState.PENDING:
-        ctx.count(f"queue.{task.queue}.pending", 1, project_no=project_no)
+        ctx.count(pending_counter(task.queue), 1, project_no=project_no)
     else:
         queues.add(ctx, project_no, task.queue, task.revision, ((task.status, 1),))
         if task.status in ENDED:
@@ -301,7 +318,7 @@ def _settle_holder(before: Placement, verb: Verb, to: TaskState) -> None:
 
 def report(ctx: Context, task: Task, kind: str, data: dict[str, Any] | None, agent_id: str | None = None) -> None:
     """Tell watchers, under the topics of the task's queue, group, session and agent."""
-    topics = [f"queue.{task.queue}"]
+    topics = [_queue_topic(task.queue)]
     if task.group_id is not None:
         topics.append(f"group.{task.group_id}")
     if task.session_id is not None:

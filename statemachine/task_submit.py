@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import msgspec
@@ -30,23 +30,26 @@ class Dependency:
     status: TaskState
 
 
-@dataclass(slots=True)
 class _Submission:
     """The items of one command on their way in.
 
     With `revision` every new task takes that one (an atomic batch, follow-ups of a completion);
-    without, each its own.
+    without, each its own. `index_by_id` is empty, and nothing `known`, when no item depends on anything.
     """
 
-    ctx: Context
-    items: tuple[NewTask, ...]
-    path: str
-    revision: int | None
-    results: list[Item | None]
-    index_by_id: dict[str, int] = field(default_factory=dict)
-    known: dict[str, Dependency] = field(default_factory=dict)
-    project_no: int = 0
-    project: str = ""
+    __slots__ = ("ctx", "index_by_id", "items", "known", "path", "project", "project_no", "results", "revision")
+
+    def __init__(self, ctx: Context, items: tuple[NewTask, ...], path: str, revision: int | None) -> None:
+        project = ctx.require_project()
+        self.ctx = ctx
+        self.items = items
+        self.path = path
+        self.revision = revision
+        self.project_no = project.number
+        self.project = project.name
+        self.results: list[Item | None] = [None] * len(items)
+        self.index_by_id: dict[str, int] = {}
+        self.known: dict[str, Dependency] = {}
 
 
 def submit_tasks(ctx: Context, command: SubmitTasks) -> Outcome:
@@ -68,16 +71,17 @@ def submit(ctx: Context, items: tuple[NewTask, ...], *, path: str, revision: int
 
     `path` is where the items stand in the request, for messages such as `items[3].depends_on[0]`.
     """
-    if sum([len(item.depends_on) for item in items]) > limits.COMMAND_DEPENDENCIES_MAX:
+    dependencies = sum([len(item.depends_on) for item in items])
+    if dependencies > limits.COMMAND_DEPENDENCIES_MAX:
         raise Refused(
             "invalid_request",
             f"the tasks of one request may have {limits.COMMAND_DEPENDENCIES_MAX} dependencies together",
             _errors(path, "too many dependencies in all"),
         )
-    project = ctx.require_project()
-    run = _Submission(ctx, items, path, revision, [None] * len(items), project_no=project.number, project=project.name)
-    for index, new in enumerate(items):
-        run.index_by_id.setdefault(new.task_id, index)
+    run = _Submission(ctx, items, path, revision)
+    if dependencies:
+        for index, new in enumerate(items):
+            run.index_by_id.setdefault(new.task_id, index)
     for index, new in enumerate(items):
         if run.results[index] is None:
             if new.depends_on:
@@ -135,7 +139,8 @@ def _accept(run: _Submission, index: int) -> Item:
         content = _FIRST_FIELDS + content[len(_FIRST_FIELDS) : -1]
     digest = blake2b(content, digest_size=16).digest()
     _check_names(run, index)
-    number = ctx.state.get(task_record.id_key(run.project_no, new.task_id))
+    id_key = task_record.id_key(run.project_no, new.task_id)
+    number = ctx.state.get(id_key)
     if number is not None and len(number) == 8:
         existing = task_record.get(ctx.state, run.project_no, from_u64(number))
         if existing is None:
@@ -153,17 +158,20 @@ def _accept(run: _Submission, index: int) -> Item:
         if holder is not None:
             return _answer(run, new, holder)
     dependencies = _resolve(run, index) if new.depends_on else []
-    return _create(run, index, digest, dependencies, number)
+    return _create(run, index, digest, dependencies, id_key, number)
 
 
 def _answer(run: _Submission, new: NewTask, task: Task) -> Item:
     """200 with a task that was there before; items that depend on the new id then depend on that one."""
-    run.known[new.task_id] = Dependency(task.number, task.task_id, task.status)
+    if run.index_by_id:
+        run.known[new.task_id] = Dependency(task.number, task.task_id, task.status)
     return Item(200, task.task_id, task.revision)
 
 
-def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Dependency], former: bytes | None) -> Item:
-    """`former` is what the id's row says of a task that was removed."""
+def _create(
+    run: _Submission, index: int, digest: bytes, dependencies: list[Dependency], id_key: bytes, former: bytes | None
+) -> Item:
+    """`former` is what the id's row (`id_key`) says of a task that was removed."""
     ctx, new = run.ctx, run.items[index]
     if run.revision is None:
         revision, number = ctx.take_revision(), order_number(ctx.meta.revision, 0)
@@ -182,8 +190,8 @@ def _create(run: _Submission, index: int, digest: bytes, dependencies: list[Depe
         # Characters: at most four bytes each.
         if value is not None and len(value) * 4 > _LARGE:
             task_record.set_body(ctx.state, task, name, value)
-    task_store.create(ctx, task)
-    if new.task_id in run.index_by_id and len(run.items) > 1:
+    task_store.create(ctx, task, id_key)
+    if run.index_by_id:
         run.known[new.task_id] = Dependency(number, task.task_id, task.status)
     return Made(201, task.task_id, revision, record=task)
 

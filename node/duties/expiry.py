@@ -62,16 +62,20 @@ def _believed(holdings: list[Holding]) -> tuple[Believed, ...]:
 
 
 def take_expired(memory: LeaderMemory, count_max: int) -> Expired:
-    """Take what is over out of the queue of deadlines; `put_back` what could not be proposed."""
+    """Take what is over out of the queue of deadlines; `put_back` what could not be proposed. Until then none of it is
+    renewed: an agent that is told of a longer lease would go on while the task is given to another."""
     expired = Expired()
     for holding in memory.holdings.due(memory.clock.now_s(), count_max):
+        holding.ending = True
         (expired.offers if holding.status == TaskState.ASSIGNED else expired.leases).append(holding)
     return expired
 
 
-def put_back(memory: LeaderMemory, expired: Expired) -> None:
-    """Queue again whatever is still held as it was: the proposal failed, or was passed over."""
+def put_back(memory: LeaderMemory, expired: Expired, *, decided: bool) -> None:
+    """Queue again whatever is still held as it was: the proposal failed, or was passed over. One whose outcome is not
+    known may be committed yet, so what it ends is still not renewed: it is proposed again."""
     for holding in (*expired.offers, *expired.leases):
+        holding.ending = not decided
         if memory.holdings.get(holding.key) is holding:
             memory.holdings.push(holding)
 

@@ -13,10 +13,22 @@ TaskKey = tuple[str, str]
 class Holding:
     """One task held by an agent: offered (`assigned`), `running`, or ended but not given back yet (its slot is kept).
 
-    `term_s` is the full lease (or offer time), `deadline_s` lease time. `fraction` is in ten-thousandths.
+    `term_s` is the full lease (or offer time), `deadline_s` lease time. `fraction` is in ten-thousandths. `ending`:
+    whether its time is over is being decided.
     """
 
-    __slots__ = ("agent_id", "attempt", "deadline_s", "fraction", "key", "message", "order", "status", "term_s")
+    __slots__ = (
+        "agent_id",
+        "attempt",
+        "deadline_s",
+        "ending",
+        "fraction",
+        "key",
+        "message",
+        "order",
+        "status",
+        "term_s",
+    )
 
     def __init__(
         self, key: TaskKey, agent_id: str, attempt: int, status: str, *, term_s: float, deadline_s: float
@@ -27,6 +39,7 @@ class Holding:
         self.status = status
         self.term_s = term_s
         self.deadline_s = deadline_s
+        self.ending = False
         self.fraction: int | None = None
         self.message: str | None = None
         self.order = 0

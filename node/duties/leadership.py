@@ -201,10 +201,15 @@ class Leadership:
         frames = expired.frames()
         if not frames:
             return None
+        decided = False
         try:
             outcomes = await self._propose(frames)
+            decided = True
+        except NotCommittedError:
+            decided = True
+            raise
         finally:
-            expiry.put_back(self.memory, expired)
+            expiry.put_back(self.memory, expired, decided=decided)
         withdrawn, passed = expired.split(outcomes)
         self.memory.refresh([holding.key for holding in passed], ())
         for agent in expiry.count_misses(self.memory, withdrawn, self._settings):

@@ -146,7 +146,7 @@ def _hear(leadership: Leadership, agent: AgentMemory) -> None:
 
 def _renew(memory: LeaderMemory, agent: AgentMemory, running: Running) -> None:
     for holding in _named(memory, agent, running):
-        if holding.status == TaskState.RUNNING and holding.attempt == running.attempt:
+        if holding.status == TaskState.RUNNING and holding.attempt == running.attempt and not holding.ending:
             holding.deadline_s = max(holding.deadline_s, memory.clock.now_s() + holding.term_s)
             if running.fraction is not None:
                 holding.fraction = running.fraction

@@ -61,6 +61,36 @@ def test_batches_of_a_moment_are_one_entry_within_its_limits(play: Script) -> No
     assert leader.core.journal.last_index == before + 2
 
 
+def test_what_comes_while_an_entry_is_under_way_becomes_one_entry(play: Script) -> None:
+    leader, peers = play.leader, play.others(play.leader)
+    object.__setattr__(leader.core.intake._limits, "entry_enough_commands", 4)
+    before = leader.core.journal.last_index
+    _take(leader, peers[0], 1)
+    leader.core.pump()
+    for sequence in (2, 3, 4):
+        _take(leader, peers[0], sequence)
+        leader.core.pump()
+    assert leader.core.journal.last_index == before + 1
+    play.until(lambda: leader.core.engine.applied_index == before + 2)
+    assert leader.core.journal.last_index == before + 2
+
+
+@pytest.mark.parametrize("enough", ["entry_enough_commands", "entry_enough_bytes"])
+def test_enough_commands_do_not_wait_for_an_entry_under_way(play: Script, enough: str) -> None:
+    leader, peer = play.leader, play.others(play.leader)[0]
+    waiting_bytes = len(_batch(2)) + len(_batch(3, 3))
+    least = {"entry_enough_commands": 1_000, "entry_enough_bytes": 1 << 20} | {
+        enough: {"entry_enough_commands": 4, "entry_enough_bytes": waiting_bytes}[enough]
+    }
+    for name, value in least.items():
+        object.__setattr__(leader.core.intake._limits, name, value)
+    before = leader.core.journal.last_index
+    for sequence, frames in ((1, 1), (2, 1), (3, 3)):
+        _take(leader, peer, sequence, frames=frames)
+        leader.core.pump()
+    assert leader.core.journal.last_index == before + 2
+
+
 def test_a_leader_with_too_many_uncommitted_bytes_takes_no_more(play: Script) -> None:
     leader, (peer, _) = play.leader, play.others(play.leader)
     refusals = listen(play, "refused")

@@ -90,6 +90,8 @@ def plan_of(seed: int, nodes: int, trouble_s: float, focus: str | None) -> Plan:
             log_keep_bytes=rng.choice((0, 1_000) if images else (0, 2_000, 20_000)),
             snapshot_log_bytes=rng.choice((1_000, 3_000) if images else (3_000, 20_000, 200_000)),
             uncommitted_bytes_max=rng.choice((20_000, 64 << 20)),
+            # Many entries under way at once find other faults than few with many writes.
+            entry_enough_commands=1 if seed % 2 else 128,
         ),
         fleet=focus == "leases" or (focus == "all" and rng.random() < 0.2),
         writer=rng.random() < 0.5,

@@ -39,6 +39,8 @@ def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float, cache_
             log_keep_bytes=0,
             snapshot_log_bytes=1 << 30,
             min_free_bytes=min_free_bytes,
+            # Each write is an entry, also while others are under way.
+            entry_enough_commands=1,
         ),
     )
 
