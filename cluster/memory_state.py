@@ -62,7 +62,7 @@ class _Transaction(Overlay):
         self._state.position = position
 
     def abort(self) -> None:
-        self.clear()
+        self.undo()
 
 
 class _Capture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 
 import msgspec
@@ -97,6 +98,7 @@ class Load(msgspec.Struct, array_like=True, gc=False):
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Agent)
 _load_decoder = msgspec.msgpack.Decoder(Load)
+_load_key = struct.Struct(">cQ").pack
 
 
 def get(reader: Reader, number: int) -> Agent | None:
@@ -135,19 +137,30 @@ def remove(state: Overlay, agent: Agent) -> None:
 
 def load_of(reader: Reader, number: int) -> Load:
     """What the agent of that number holds."""
-    data = reader.get(b"L" + u64(number))
+    data = reader.get(_load_key(b"L", number))
     return Load() if data is None else _load_decoder.decode(data)
+
+
+def held(state: Overlay, number: int) -> int:
+    """How many tasks the agent of that number holds, as `load_of`."""
+    load = state.look(_load_key(b"L", number), _load_decoder.decode)
+    return 0 if load is None else load.held
 
 
 def add_load(state: Overlay, number: int, held: int, ended: Ended | None = None) -> None:
     """Add to what an agent holds; `ended` is the attempt by whose end it lets go of a task."""
-    load = load_of(state, number)
+    key = _load_key(b"L", number)
+    load = state.own(key, _load_decoder.decode)
+    if load is None:
+        load = Load()
+        state.put_record(key, load)
     load.held += held
     if ended is not None:
         _learn(load, ended)
     if load.held < 0:
         raise AssertionError(f"agent number {number} would hold {load.held} tasks")
-    _put_load(state, number, load)
+    if load.deleted and not load.held:
+        state.delete(key)
 
 
 def _learn(load: Load, ended: Ended) -> None:
@@ -178,9 +191,9 @@ def reset_learned(state: Overlay, number: int, names: tuple[str, ...] | None) ->
 
 def _put_load(state: Overlay, number: int, load: Load) -> None:
     if load.deleted and not load.held:
-        state.delete(b"L" + u64(number))
+        state.delete(_load_key(b"L", number))
     else:
-        state.put(b"L" + u64(number), _encoder.encode(load))
+        state.put(_load_key(b"L", number), _encoder.encode(load))
 
 
 def scan(reader: Reader, *, after: int = 0, before: int = 1 << 63, reverse: bool = False) -> Iterator[Agent]:

@@ -13,7 +13,7 @@ from statemachine import (
     projects,
     task_dependencies,
     task_record,
-    task_store,
+    task_rows,
     work,
 )
 from statemachine.keys import end_of, from_u64
@@ -105,7 +105,7 @@ def _check_indexes(reader: Reader, tasks: Tasks, faults: list[str]) -> None:
     wanted: dict[bytes, bytes] = {}
     unique: Counter[tuple[int, str]] = Counter()
     for task in tasks.values():
-        wanted.update(task_store.index_rows(task))
+        wanted.update(task_rows.index_rows(task))
         if task.unique_key is not None and task.status not in ENDED:
             unique[task.project_no, task.unique_key] += 1
     for (_, key), count in unique.items():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from statemachine import limits
 from statemachine.keys import end_of, name
 from statemachine.store import Overlay, Reader
 
@@ -40,7 +41,8 @@ class Unit(NamedTuple):
         With nothing to reserve only what is spent tells, and nobody can say how many tasks that will allow.
         """
         if self.most is None:
-            return None
+            # Whatever is set aside with no limit at all: the sum must stay a number that a record can hold.
+            return None if self.reserved + self.reserve <= limits.BUDGET_SUM_MAX else 0
         free = self.most - self.spent - self.reserved
         if not self.reserve:
             return None if free > 0 else 0

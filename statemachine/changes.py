@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from statemachine import limits
+from statemachine.entry import array_header
 from statemachine.keys import end_of, u64
 from statemachine.records import Meta
 from statemachine.store import Overlay, Reader
@@ -48,30 +49,36 @@ class _EncodedGroup(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     first_revision: int
     time_ms: int
-    changes: list[msgspec.Raw]
+    changes: msgspec.Raw
 
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ChangeGroup)
 
 
-def encode(changes: list[Change], revision_before: int, revision: int) -> list[msgspec.Raw]:
-    """The changes of one command, encoded WITHIN that command: a defect in them is then its own alone.
+def encode(changes: list[Change], revision_before: int, revision: int) -> bytes:
+    """The changes of one command one behind the other, encoded WITHIN that command: a defect in them is then its own
+    alone.
 
     AssertionError when they are not in order of revision, or outside of what the command took.
     """
+    if not changes:
+        return b""
     last = revision_before + 1
     for change in changes:
         if not last <= change.revision <= revision:
             raise AssertionError(f"a change of revision {change.revision} between {last} and {revision}")
         last = change.revision
-    return [msgspec.Raw(_encoder.encode(change)) for change in changes]
+    if len(changes) == 1:
+        return _encoder.encode(changes[0])
+    return _encoder.encode(changes)[len(array_header(len(changes))) :]
 
 
-def append(state: Overlay, meta: Meta, first_revision: int, time_ms: int, changes: list[msgspec.Raw]) -> None:
-    """Write the group of an entry that took the revisions `first_revision` to `meta.revision`."""
-    group = _EncodedGroup(first_revision, time_ms, changes)
-    state.put(_TABLE + u64(meta.revision), _encoder.encode(group))
+def append(state: Overlay, meta: Meta, first_revision: int, time_ms: int, feed: list[bytes], count: int) -> None:
+    """Write the group of an entry that took the revisions `first_revision` to `meta.revision`: `count` changes, as
+    `encode` made them of its commands."""
+    changes = msgspec.Raw(b"".join([array_header(count), *feed]))
+    state.put(_TABLE + u64(meta.revision), _encoder.encode(_EncodedGroup(first_revision, time_ms, changes)))
     meta.feed_groups += 1
     meta.feed_revisions += meta.revision - first_revision + 1
 

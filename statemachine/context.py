@@ -3,7 +3,9 @@ may refuse."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from statemachine.changes import Change
 from statemachine.entry import Frame
@@ -13,6 +15,15 @@ from statemachine.store import Overlay
 
 CLUSTER = 0
 """The project number under which counters of the whole cluster are kept (agents)."""
+
+
+class Mark(NamedTuple):
+    """How far a command had come (`Context.mark`)."""
+
+    state: int
+    changes: int
+    meta: Meta
+    counts: dict[int, dict[str, int]]
 
 
 class Context:
@@ -32,7 +43,7 @@ class Context:
         self.frame = frame
         self.time_ms = time_ms
         self.changes: list[Change] = []
-        self.counts: dict[tuple[int, str], int] = {}
+        self.counts: dict[int, dict[str, int]] = {}
 
     @property
     def project_no(self) -> int:
@@ -54,8 +65,28 @@ class Context:
 
     def count(self, name: str, delta: int, *, project_no: int | None = None) -> None:
         """Add to a counter such as `tasks.pending`; counters are kept so that nothing has to be scanned."""
-        key = (self.project_no if project_no is None else project_no, name)
-        self.counts[key] = self.counts.get(key, 0) + delta
+        counts = self.counts_of(self.project_no if project_no is None else project_no)
+        counts[name] = counts.get(name, 0) + delta
+
+    def counts_of(self, project_no: int) -> dict[str, int]:
+        """What this command adds to the counters of a project, by name; to be added to."""
+        counts = self.counts.get(project_no)
+        if counts is None:
+            counts = self.counts[project_no] = {}
+        return counts
+
+    def mark(self) -> Mark:
+        """Where to go back to when a later part of the command is refused. The command's project is no part of it."""
+        counts = {project_no: dict(counts) for project_no, counts in self.counts.items()}
+        return Mark(self.state.mark(), len(self.changes), msgspec.structs.replace(self.meta), counts)
+
+    def undo(self, mark: Mark) -> None:
+        """Everything since the mark has not happened. Records that the caller holds are changed all the same."""
+        self.state.undo(mark.state)
+        del self.changes[mark.changes :]
+        self.counts = mark.counts
+        for name in mark.meta.__struct_fields__:
+            setattr(self.meta, name, getattr(mark.meta, name))
 
     def change(
         self,

@@ -24,30 +24,35 @@ class Tally:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._read: dict[int, dict[str, int]] = {}
-        self._changed: dict[int, dict[str, int]] = {}
+        self._changed: dict[int, object] = {}
 
-    def add(self, deltas: dict[tuple[int, str], int]) -> None:
-        """Add a command's deltas, all or none: a count below zero is a defect of that command
+    def add(self, deltas: dict[int, dict[str, int]]) -> None:
+        """Add a command's deltas by project and name, all or none: a count below zero is a defect of that command
         (AssertionError)."""
-        for (project_no, name), delta in deltas.items():
-            if self._counts(project_no).get(name, 0) + delta < 0:
-                raise AssertionError(f"counter {name} of project {project_no} would go below zero")
-        for (project_no, name), delta in deltas.items():
-            counts = self._changed[project_no] = self._counts(project_no)
-            counts[name] = counts.get(name, 0) + delta
+        for project_no, by_name in deltas.items():
+            counts = self._read.get(project_no)
+            if counts is None:
+                counts = self._read[project_no] = read(self._reader, project_no)
+            for name, delta in by_name.items():
+                counts[name] = count = counts.get(name, 0) + delta
+                if count < 0:
+                    self._take_back(deltas, project_no, name)
+                    raise AssertionError(f"counter {name} of project {project_no} would go below zero")
+        self._changed.update(deltas)
+
+    def _take_back(self, deltas: dict[int, dict[str, int]], last_project_no: int, last_name: str) -> None:
+        for project_no, by_name in deltas.items():
+            for name, delta in by_name.items():
+                self._read[project_no][name] -= delta
+                if (project_no, name) == (last_project_no, last_name):
+                    return
 
     def write(self, state: Overlay) -> None:
         """Keep what was counted. Zeros are not kept: names come and go with queues, the record must not only
         grow."""
-        for project_no, counts in self._changed.items():
-            kept = {name: count for name, count in counts.items() if count}
+        for project_no in self._changed:
+            kept = {name: count for name, count in self._read[project_no].items() if count}
             state.put(_TABLE + u32(project_no), _encoder.encode(kept))
-
-    def _counts(self, project_no: int) -> dict[str, int]:
-        counts = self._read.get(project_no)
-        if counts is None:
-            counts = self._read[project_no] = read(self._reader, project_no)
-        return counts
 
 
 def read(reader: Reader, project_no: int) -> dict[str, int]:

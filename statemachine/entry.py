@@ -105,7 +105,7 @@ def encode_frame(frame: Frame) -> bytes:
 
 def encode_batch(proposer_run: int, sequence: int, frames: Sequence[bytes]) -> bytes:
     """A batch of already encoded frames."""
-    body = _array_header(len(frames)) + b"".join(frames)
+    body = array_header(len(frames)) + b"".join(frames)
     return _BATCH.pack(proposer_run, sequence, len(frames), len(body)) + body
 
 
@@ -190,7 +190,8 @@ def _decode_batch(data: bytes, position: int) -> tuple[Batch, int]:
     return Batch(run, sequence, frames), end
 
 
-def _array_header(count: int) -> bytes:
+def array_header(count: int) -> bytes:
+    """How msgpack begins an array of so many."""
     if count < 16:
         return bytes([0x90 | count])
     if count < 1 << 16:

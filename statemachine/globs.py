@@ -27,6 +27,7 @@ Token = Ranges | None
 _NOT_SLASH: Ranges = ((0x20, 0x2E), (0x30, 0x7E), (0xA0, 0xD7FF), (0xE000, 0x10FFFF))
 _CONTROL_MAX, _DELETE, _CONTROL_1_MAX = 0x1F, 0x7F, 0x9F
 _PARSED_KEPT = 16_384
+_PAIRS_BITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,12 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A parsed pattern. A segment None is `**`. `prefix` are the segments before the first wildcard; all of them are
-    when it is `plain`."""
+    when it is `plain`. `size` counts its segments, and the characters of those with wildcards."""
 
     segments: tuple[Segment | None, ...]
     prefix: tuple[str, ...]
     plain: bool
+    size: int
 
 
 @lru_cache(maxsize=_PARSED_KEPT)
@@ -76,7 +78,13 @@ def parse(text: str) -> Pattern:
         if one is None or one.text is None:
             break
         prefix.append(one.text)
-    return Pattern(tuple(segments), tuple(prefix), len(prefix) == len(segments))
+    size = sum(1 if one is None or one.text is not None else len(one.tokens) for one in segments)
+    return Pattern(tuple(segments), tuple(prefix), len(prefix) == len(segments), size)
+
+
+def steps(a: Pattern, b: Pattern) -> int:
+    """How much `overlap` has to do at most, where two plain patterns, or short ones, are one step."""
+    return 1 if a.plain and b.plain else 1 + (a.size * b.size >> _PAIRS_BITS)
 
 
 def overlap(a: Pattern, b: Pattern) -> bool:
@@ -189,7 +197,7 @@ def _segment(part: str) -> Segment:
         else:
             if character == "\\":
                 character, place = _escaped(part, place)
-            tokens.append(((ord(character), ord(character)),))
+            tokens.append(_one(ord(character)))
     text = _text(tokens)
     if text in {".", ".."}:
         raise ValueError("must not hold . or .. as a segment")
@@ -217,6 +225,12 @@ def _text(tokens: list[Token]) -> str | None:
             return None
         found.append(chr(token[0][0]))
     return "".join(found)
+
+
+@lru_cache(maxsize=_PARSED_KEPT)
+def _one(character: int) -> Ranges:
+    """The same object for every place of a character: thousands of patterns are remembered."""
+    return ((character, character),)
 
 
 def _is_one(token: Ranges) -> bool:

@@ -64,7 +64,8 @@ RESUME_DATA_BYTES_MAX = 64 << 10
 RESUMES_KEPT_MAX = 16
 RESUMES_BYTES_MAX = 256 << 10
 # Locks on paths. A directory's worth of a pattern is part of a key; each wildcard is a state to be walked through. Held
-# ones are compared with those of each task that is granted; one task with patterns of everything may look at all twice.
+# ones are compared with those of each task that is granted, in so many steps of some microseconds (`globs.steps`): one
+# task with patterns of everything may look at all twice, one with patterns that are slow to compare at some hundreds.
 LOCKS_MAX = 32
 LOCK_PATH_BYTES_MAX = 256
 LOCK_SEGMENTS_MAX = 32

@@ -143,7 +143,7 @@ class _Entry:
         self.first_revision = self.meta.revision + 1
         self.tally = counters.Tally(self.state)
         self.changes: list[Change] = []
-        self.feed: list[msgspec.Raw] = []
+        self.feed: list[bytes] = []
         self.errors: list[str] = []
         self.projects: dict[str, Project] = {}
 
@@ -157,7 +157,7 @@ class _Entry:
             self.keep_project(project, frame_count)
         self.tally.write(self.state)
         if self.meta.revision >= self.first_revision:
-            changes.append(self.state, self.meta, self.first_revision, self.time_ms, self.feed)
+            changes.append(self.state, self.meta, self.first_revision, self.time_ms, self.feed, len(self.changes))
             changes.compact(self.state, self.meta, limits.CHANGES_KEPT_MAX)
         self.state.put(META, _meta_encoder.encode(self.meta))
         return Applied(
@@ -179,33 +179,42 @@ class _Entry:
 
     def command(self, frame: Frame) -> Outcome:
         """One command: all of it, or none of it and why."""
-        if not commands.is_known(frame.number, frame.version):
+        kind = commands.COMMANDS.get(frame.number)
+        if kind is None or frame.version != commands.VERSION:
             raise UnknownCommandError(
                 f"command {frame.number} version {frame.version} is unknown to this Hive: upgrade this node"
             )
-        kind = commands.COMMANDS[frame.number]
         saved = msgspec.structs.replace(self.meta)
-        ctx = Context(Overlay(self.state), self.meta, None, frame, self.time_ms)
+        self.state.begin()
+        ctx = Context(self.state, self.meta, None, frame, self.time_ms)
         try:
             self.find_project(ctx, kind)
             outcome = self.decide(ctx, kind)
             if ctx.project_is_new and not _announce_project(ctx, saved.revision):
-                self.meta = saved
+                self.undo(saved)
                 return outcome
             feed = changes.encode(ctx.changes, saved.revision, ctx.meta.revision)
             self.tally.add(ctx.counts)
         except Refused as refusal:
-            self.meta = saved
+            self.undo(saved)
             return self.refuse(frame, refused(saved.revision, refusal))
         except (MemoryError, OSError, StateUnusableError):
             raise
         except Exception as error:  # noqa: BLE001 - all nodes meet the same entry: stopping would stop the cluster
-            self.meta = saved
+            self.undo(saved)
             self.meta.internal_errors += 1
             self.errors.append(f"{kind.__name__}: {type(error).__name__}: {error} ({_place_of(error)})")
             return Outcome(saved.revision, refusal=Refusal("internal", "this command met a defect; nothing changed"))
-        self.accept(ctx, feed)
+        self.changes.extend(ctx.changes)
+        self.feed.append(feed)
+        if ctx.project is not None:
+            self.projects[ctx.project.name] = ctx.project
         return outcome
+
+    def undo(self, meta: Meta) -> None:
+        """The command has not happened. `meta` is as it was before."""
+        self.state.undo()
+        self.meta = meta
 
     def find_project(self, ctx: Context, kind: type[Command]) -> None:
         """Give the command a copy of its project, so that nothing has to be undone when it is refused."""
@@ -232,13 +241,6 @@ class _Entry:
         if key is not None:
             idempotency.record(ctx.state, ctx.require_project(), key, self.time_ms, outcome)
         return outcome
-
-    def accept(self, ctx: Context, feed: list[msgspec.Raw]) -> None:
-        self.state.merge(ctx.state)
-        self.changes.extend(ctx.changes)
-        self.feed.extend(feed)
-        if ctx.project is not None:
-            self.projects[ctx.project.name] = ctx.project
 
     def refuse(self, frame: Frame, outcome: Outcome) -> Outcome:
         """Remember a refusal under its key, unless it is about the key itself or to be tried again."""

@@ -44,6 +44,15 @@ class Conflict(NamedTuple):
     exclusive: bool
 
 
+class Meter:
+    """How much was compared, in steps (`globs.steps`)."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+
 class Puts(Protocol):
     """What rows are written to."""
 
@@ -138,30 +147,37 @@ def conflicts(
     *,
     newest_first: bool = False,
     before: bytes | None = None,
+    named_max: int = HOLDERS_NAMED_MAX,
+    meter: Meter | None = None,
 ) -> Iterator[Conflict]:
-    """What others hold that these locks do not go with, up to `HOLDERS_NAMED_MAX` for each of them. No more than
-    `LOCK_COMPARISONS_MAX` rows are looked at in all.
+    """What others hold that these locks do not go with, up to `named_max` for each of them. No more than
+    `LOCK_COMPARISONS_MAX` steps are made in all, which the `meter` counts.
 
     `newest_first`: of what lies under one directory. `before`: only holders of a lower rank and number, as in keys.
     """
-    left = limits.LOCK_COMPARISONS_MAX
+    meter = meter or Meter()
+    most = meter.steps + limits.LOCK_COMPARISONS_MAX
     for asked, lock in enumerate(locks):
         pattern, found = globs.parse(lock.path), 0
         for key, value in _candidates(reader, project_no, lock.path, before, newest_first=newest_first):
-            if left == 0:
+            if meter.steps >= most:
                 yield Conflict(asked, 0, lock.path, lock.exclusive)
                 return
-            left -= 1
+            meter.steps += 1
             exclusive = value[:1] == EXCLUSIVE
             if not (exclusive or lock.exclusive):
                 continue
             if before is not None and key[-1 - len(before) : -1] >= before:
                 continue
             holder, path = int.from_bytes(key[-9:-1], "big"), value[1:].decode()
-            if holder != holder_no and globs.overlap(pattern, globs.parse(path)):
+            if holder == holder_no:
+                continue
+            other = globs.parse(path)
+            meter.steps += globs.steps(pattern, other) - 1
+            if globs.overlap(pattern, other):
                 yield Conflict(asked, holder, path, exclusive)
                 found += 1
-                if found == HOLDERS_NAMED_MAX:
+                if found == named_max:
                     break
 
 

@@ -60,7 +60,8 @@ def taught(learned: bytes, task: Task, *, succeeded: bool) -> bytes:
     """The rates by name after an attempt at this task: of each capability it requires, or of its type when it requires
     none. The names that were used last are kept, `limits.LEARNED_MAX` of them."""
     kept = _decoder.decode(learned) if learned else {}
-    for name in dict.fromkeys([need.name for need in task.requires]) or (task.type,):
+    names = dict.fromkeys([need.name for need in task.requires]) if task.requires else (task.type,)
+    for name in names:
         known = kept.pop(name, PRIOR)
         attempts = min((known >> _RATE_BITS) + 1, limits.SUM_MAX >> _RATE_BITS)
         kept[name] = attempts << _RATE_BITS | moved(known & _RATE_MASK, succeeded=succeeded)

@@ -144,10 +144,11 @@ def pending_with_key(reader: Reader, project_no: int, text: str) -> Iterator[tup
         yield queue.decode(), numbers
 
 
-def pending_of_sessions(reader: Reader, project_no: int, queue: str) -> Iterator[int]:
-    """The number of one pending task of each session in a queue: a look-up for each session."""
+def pending_of_sessions(reader: Reader, project_no: int, queue: str, *, after: str | None = None) -> Iterator[int]:
+    """The number of one pending task of each session in a queue, in an order of their own: a look-up for each. `after`:
+    the session to go on behind."""
     prefix = b"r" + u32(project_no) + name(queue)
-    start, end = prefix, end_of(prefix)
+    start, end = prefix if after is None else end_of(session_prefix(project_no, queue, after)), end_of(prefix)
     while (row := next(iter(reader.scan(start, end)), None)) is not None:
         yield int.from_bytes(row[0][-8:], "big")
         start = end_of(row[0][:-9])

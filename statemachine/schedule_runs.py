@@ -15,7 +15,6 @@ from statemachine.commands import FireSchedule, TriggerSchedule
 from statemachine.context import Context
 from statemachine.outcome import Item, Outcome, Refusal, Refused, accepted, record_of
 from statemachine.schedule_record import OVERLAPS, QUEUE, REPLACE, SKIP, Schedule, Skip
-from statemachine.store import Overlay
 from statemachine.task_dependencies import Effects
 from statemachine.task_record import Task
 from statemachine.task_states import ENDED
@@ -133,8 +132,8 @@ def _start(ctx: Context, schedule: Schedule, task_id: str, overlap: str | None, 
         return _not_started(task_id, "overlap", before[-1], f"run {before[-1].task_id} is {before[-1].status}")
     if policy == QUEUE and len(before) >= limits.SCHEDULE_OPEN_RUNS_MAX:
         return _not_started(task_id, "queue_full", before[0], f"{len(before)} runs have not ended, the most that may")
-    # Taking the place of others may be refused after they were cancelled: it happens aside, and is merged if it is not.
-    aside = Context(Overlay(ctx.state), msgspec.structs.replace(ctx.meta), ctx.project, ctx.frame, ctx.time_ms)
+    # Taking the place of others may be refused after they were cancelled.
+    mark = ctx.mark()
     new = msgspec.structs.replace(definition.task, task_id=task_id)
     if policy == QUEUE and before:
         waits_for = tuple(task.task_id for task in before)
@@ -144,14 +143,15 @@ def _start(ctx: Context, schedule: Schedule, task_id: str, overlap: str | None, 
             effects = Effects(max(limits.SIDE_EFFECTS_MAX - len(before), 0), revision)
             # Latest first: those that wait for others would otherwise be let go by their end.
             for task in reversed(before):
-                task_edits.cancel(aside, task, effects)
-        (item,) = task_submit.submit(aside, (new,), path="task", revision=revision)
+                task_edits.cancel(ctx, task, effects)
+        (item,) = task_submit.submit(ctx, (new,), path="task", revision=revision)
     except Refused as refusal:
+        ctx.undo(mark)
         return Item(0, task_id, refusal=Refusal(refusal.code, refusal.detail, refusal.current))
     if item.status != 201:
+        ctx.undo(mark)
         reason = "exists" if item.resource_id == task_id else "unique_key"
         return Item(0, task_id, refusal=Refusal(reason, f"task {item.resource_id} is there", {"task_id": task_id}))
-    _merge(ctx, aside)
     made: Task = record_of(item)
     kept = () if policy == REPLACE else schedule.open_tasks
     schedule.open_tasks = (*kept, made.number)
@@ -169,12 +169,3 @@ def _open_tasks(ctx: Context, schedule: Schedule) -> list[Task]:
     """The schedule's tasks that have not ended, oldest first."""
     tasks = (task_record.get(ctx.state, ctx.project_no, number) for number in schedule.open_tasks)
     return [task for task in tasks if task is not None and task.status not in ENDED]
-
-
-def _merge(ctx: Context, aside: Context) -> None:
-    ctx.state.merge(aside.state)
-    ctx.changes.extend(aside.changes)
-    for name in ctx.meta.__struct_fields__:
-        setattr(ctx.meta, name, getattr(aside.meta, name))
-    for (project_no, name), delta in aside.counts.items():
-        ctx.count(name, delta, project_no=project_no)

@@ -3,16 +3,20 @@ the fence."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from statemachine import agent_record, budgets, path_locks, projects, queue_limits, queues, task_record, task_store
-from statemachine.agent_record import Agent, Load
+from statemachine.agent_record import Agent
 from statemachine.commands import AssignTask, ClaimTasks, Offer, OfferTasks
 from statemachine.context import Context
 from statemachine.hindrance import Hindrance
 from statemachine.outcome import Item, Made, Outcome, Refusal, Refused, accepted
 from statemachine.task_record import Task
 from statemachine.task_states import TaskState, Verb
+
+# An Enum's member costs a look-up in its class each time.
+_PENDING, _ASSIGNED, _RUNNING = TaskState.PENDING, TaskState.ASSIGNED, TaskState.RUNNING
+_OFFER, _CLAIM, _CLAIM_NAMED = Verb.OFFER, Verb.CLAIM, Verb.CLAIM_NAMED
 
 WHY = {
     "unknown": "no such agent is registered",
@@ -27,28 +31,8 @@ WHY = {
 """Why an agent is not given a task, most lasting reason first."""
 
 
-def why_not(agent: Agent, load: Load, task: Task, *, asks_itself: bool = False) -> str | None:
-    """Why this agent may not be given this task now (a key of `WHY`), or None.
-
-    An agent that `asks_itself` is alive, whatever the leader last thought.
-    """
-    if not asks_itself and agent.liveness != agent_record.ONLINE:
-        return agent.liveness
-    if agent.draining:
-        return "draining"
-    if task.project not in agent.projects and agent_record.ANY_PROJECT not in agent.projects:
-        return "project"
-    if not capable(agent, task):
-        return "capability"
-    if not agent_record.free_slots(agent, load):
-        return "no_slot"
-    return None
-
-
 def capable(agent: Agent, task: Task) -> bool:
     """Whether the agent has every capability the task requires, at the proficiency it asks for."""
-    if not task.requires:
-        return True
     return all(agent.proficiency(needed.name) >= needed.min_proficiency for needed in task.requires)
 
 
@@ -61,7 +45,6 @@ def unavailable(agent_id: str, why: str, task: Task) -> Refused:
 def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) -> int:
     """Grant the task; returns the revision taken."""
     revision = ctx.take_revision()
-    queues.take_token(ctx.state, task.project_no, task.queue, ctx.time_ms)
     before = task_store.place(task)
     task.attempt += 1
     task.agent_id = agent.agent_id
@@ -76,11 +59,11 @@ def _grant(ctx: Context, task: Task, agent: Agent, verb: Verb, grant_ms: int) ->
     task.fraction = None
     if task.progress_message is not None and not _handed_over(task):
         task.progress_message = None
-    to = TaskState.ASSIGNED
-    if verb is not Verb.OFFER:
-        to = TaskState.RUNNING
+    if verb is _OFFER:
+        task_store.move(ctx, before, verb, _ASSIGNED, revision)
+    else:
         start(ctx, task)
-    task_store.move(ctx, before, verb, to, revision)
+        task_store.move(ctx, before, verb, _RUNNING, revision)
     return revision
 
 
@@ -106,12 +89,12 @@ def claim_tasks(ctx: Context, command: ClaimTasks) -> Outcome:
     if agent is None:
         raise Refused("not_found", f"agent {command.agent_id!r} is not registered; register it first")
     require_epoch(command.agent_id, agent, command.epoch)
+    verb = _CLAIM_NAMED if command.named else _CLAIM
     items: list[Item] = []
     for task_id in command.task_ids:
         task = task_record.find(ctx.state, project_no, task_id)
         refusal = _why_not_claimed(ctx, command, agent, task, task_id)
         if refusal is None and task is not None:
-            verb = Verb.CLAIM_NAMED if command.named else Verb.CLAIM
             revision = _grant(ctx, task, agent, verb, command.lease_ms or task.lease_ms)
             items.append(Item(200, task_id, revision, (task.attempt,)))
         elif command.named and refusal is not None:
@@ -126,9 +109,10 @@ def _why_not_claimed(
 ) -> Refused | None:
     if task is None:
         return task_store.not_found(task_id)
-    named = command.named and task.status is TaskState.SCHEDULED and task.failure is not None
-    if task.status is not TaskState.PENDING and not named:
-        return task_store.conflict(task, f"the task is {task.status}: it can not be claimed")
+    if task.status is not _PENDING:
+        named = command.named and task.status is TaskState.SCHEDULED and task.failure is not None
+        if not named:
+            return task_store.conflict(task, f"the task is {task.status}: it can not be claimed")
     hindrance = _first_hindrance(ctx, task)
     if hindrance is not None:
         refusal = hindered(task, hindrance)
@@ -141,14 +125,30 @@ def _why_not_claimed(
 
 
 def _why_not_now(ctx: Context, agent: Agent, task: Task, *, asks_itself: bool = False) -> str | None:
-    """As `why_not`, and whether the agent's own budget has room."""
-    why = why_not(agent, agent_record.load_of(ctx.state, agent.number), task, asks_itself=asks_itself)
-    if why is None and ctx.meta.budgets and budgets.shortage_of_agent(ctx.state, agent.agent_id) is not None:
+    """Why this agent may not be given this task now (a key of `WHY`), or None.
+
+    An agent that `asks_itself` is alive, whatever the leader last thought.
+    """
+    if not asks_itself and agent.liveness != agent_record.ONLINE:
+        return agent.liveness
+    if agent.draining:
+        return "draining"
+    if task.project not in agent.projects and agent_record.ANY_PROJECT not in agent.projects:
+        return "project"
+    if task.requires and not capable(agent, task):
+        return "capability"
+    if agent_record.held(ctx.state, agent.number) >= agent.max_concurrent:
+        return "no_slot"
+    if ctx.meta.budgets and budgets.shortage_of_agent(ctx.state, agent.agent_id) is not None:
         return "budget"
-    return why
+    return None
 
 
 def _first_hindrance(ctx: Context, task: Task) -> Hindrance | None:
+    if not (ctx.meta.budgets or task.locks or task.concurrency_key is not None):
+        queue = queues.look(ctx.state, task.project_no, task.queue)
+        if queue is None or not queue.limited:
+            return None
     return queue_limits.first_hindrance(ctx.state, task, ctx.time_ms, budgeted=ctx.meta.budgets > 0)
 
 
@@ -191,21 +191,38 @@ def assign_task(ctx: Context, command: AssignTask) -> Outcome:
 
 def offer_tasks(ctx: Context, command: OfferTasks) -> Outcome:
     """OfferTasks: the leader's choice, checked again."""
-    items = tuple(_offer(ctx, offer, command.offer_timeout_ms) for offer in command.items)
+    found = _Found(ctx, {}, {})
+    items = tuple([_offer(found, offer, command.offer_timeout_ms) for offer in command.items])
     return Outcome(ctx.meta.revision, items)
 
 
-def _offer(ctx: Context, offer: Offer, offer_timeout_ms: int) -> Item:
-    project = projects.find(ctx.state, offer.project)
-    task = None if project is None else task_record.find(ctx.state, project.number, offer.task_id)
-    agent = agent_record.find(ctx.state, offer.agent_id)
-    if task is None or task.status is not TaskState.PENDING or task.attempt != offer.attempt:
+class _Found(NamedTuple):
+    """Projects' numbers and agents of one command, which its offers do not change."""
+
+    ctx: Context
+    projects: dict[str, int]
+    agents: dict[str, Agent | None]
+
+
+def _offer(found: _Found, offer: Offer, offer_timeout_ms: int) -> Item:
+    ctx = found.ctx
+    project_no = found.projects.get(offer.project)
+    if project_no is None:
+        project = projects.find(ctx.state, offer.project)
+        if project is None:
+            return Item(0, offer.task_id)
+        project_no = found.projects[offer.project] = project.number
+    task = task_record.find(ctx.state, project_no, offer.task_id)
+    if task is None or task.status is not _PENDING or task.attempt != offer.attempt:
         return Item(0, offer.task_id)
+    if offer.agent_id not in found.agents:
+        found.agents[offer.agent_id] = agent_record.find(ctx.state, offer.agent_id)
+    agent = found.agents[offer.agent_id]
     if agent is None or agent.epoch != offer.epoch:
         return Item(0, offer.task_id)
     if _why_not_now(ctx, agent, task) is not None:
         return Item(0, offer.task_id)
     if _first_hindrance(ctx, task) is not None:
         return Item(0, offer.task_id)
-    revision = _grant(ctx, task, agent, Verb.OFFER, offer_timeout_ms)
+    revision = _grant(ctx, task, agent, _OFFER, offer_timeout_ms)
     return Item(200, task.task_id, revision, (task.attempt,))

@@ -19,6 +19,7 @@ import msgspec
 from statemachine import groups, limits, task_dependencies, task_record
 from statemachine.commands import Json
 from statemachine.keys import end_of, from_u64, u64
+from statemachine.labels import written as label_written
 from statemachine.store import Reader
 from statemachine.task_record import Task
 from statemachine.task_states import FINAL, TaskState
@@ -46,7 +47,7 @@ class Pending(NamedTuple):
 
 
 class Timer(NamedTuple):
-    """Something time will do to a task (kinds: `task_store.TIMER_*`)."""
+    """Something time will do to a task (kinds: `task_rows.TIMER_*`)."""
 
     at: int
     kind: int
@@ -116,13 +117,7 @@ def _has_labels(labels: Json | None, wanted: tuple[tuple[str, str], ...]) -> boo
     if labels is None:
         return False
     present = _labels_decoder.decode(labels)
-    return all(key in present and _label_text(present[key]) == value for key, value in wanted)
-
-
-def _label_text(raw: msgspec.Raw) -> str:
-    """A label as a user writes it in a filter: texts without their quotes, everything else as it was sent."""
-    value = msgspec.json.decode(raw)
-    return value if isinstance(value, str) else bytes(raw).decode()
+    return all(key in present and label_written(present[key]) == value for key, value in wanted)
 
 
 def list_tasks(
@@ -260,9 +255,10 @@ def timers(reader: Reader, until_ms: int | None = None) -> Iterator[Timer]:
         yield Timer(*_timer(key, 1))
 
 
-def held(reader: Reader) -> Iterator[tuple[int, Task]]:
-    """(agent number, task) of every task that occupies a slot: what a new leader gives lease clocks to."""
-    for key, _ in reader.scan(b"H", end_of(b"H")):
+def held(reader: Reader, *, after_agent: int = 0) -> Iterator[tuple[int, Task]]:
+    """(agent number, task) of every task that occupies a slot, agent by agent: what a new leader gives lease clocks
+    to."""
+    for key, _ in reader.scan(b"H" + u64(after_agent + 1), end_of(b"H")):
         project_no, number = _held_tail(key, 9)
         task = task_record.get(reader, project_no, number)
         if task is None:

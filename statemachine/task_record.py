@@ -13,7 +13,6 @@ import msgspec
 
 from statemachine import limits
 from statemachine.commands import Backoff, Json, PathLock, Requirement
-from statemachine.keys import name
 from statemachine.store import Overlay, Reader
 from statemachine.task_states import TaskState
 
@@ -149,6 +148,8 @@ class Task(msgspec.Struct, array_like=True, gc=False):
 BODIES = ("payload", "result", "checkpoint", "description", "metadata", "artifacts", "depends_on", "resumes")
 """Fields that may live in table B. The position is the part number: only ever add at the end."""
 
+_PARTS = {field: part for part, field in enumerate(BODIES)}
+
 ASIDE = {TaskState.WAITING: 1, TaskState.FAILED: 2}
 """States that people look for among millions of other tasks: each has an index of its own in table W."""
 
@@ -160,7 +161,7 @@ _aside_key = struct.Struct(">cIBQ").pack
 _ended_key = struct.Struct(">cQIQ").pack
 _body_key = struct.Struct(">cIQB").pack
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Task)
+_decode = msgspec.msgpack.Decoder(Task).decode
 _ids_decoder = msgspec.msgpack.Decoder(tuple[str, ...])
 
 
@@ -171,7 +172,7 @@ def key(project_no: int, number: int) -> bytes:
 
 def id_key(project_no: int, task_id: str) -> bytes:
     """The key of the row that maps an id to a number."""
-    return b"t" + project_no.to_bytes(4, "big") + name(task_id)
+    return b"t" + project_no.to_bytes(4, "big") + task_id.encode() + b"\0"
 
 
 def aside_key(project_no: int, why: int, number: int) -> bytes:
@@ -193,7 +194,7 @@ def encode(task: Task) -> bytes:
 
 def decode(data: bytes) -> Task:
     """The record of these bytes: a fresh copy that its reader may change."""
-    return _decoder.decode(data)
+    return _decode(data)
 
 
 def number_of(reader: Reader, project_no: int, task_id: str) -> int | None:
@@ -207,13 +208,18 @@ def number_of(reader: Reader, project_no: int, task_id: str) -> int | None:
 def get(reader: Reader, project_no: int, number: int) -> Task | None:
     """The task of that number, its large bodies left where they are."""
     data = reader.get(_key(b"T", project_no, number))
-    return None if data is None else _decoder.decode(data)
+    return None if data is None else _decode(data)
 
 
 def find(reader: Reader, project_no: int, task_id: str) -> Task | None:
     """The task of that id, its large bodies left where they are."""
-    number = number_of(reader, project_no, task_id)
-    return None if number is None else get(reader, project_no, number)
+    if not is_name(task_id):
+        return None
+    number = reader.get(id_key(project_no, task_id))
+    if number is None or len(number) != 8:
+        return None
+    data = reader.get(b"T" + project_no.to_bytes(4, "big") + number)
+    return None if data is None else _decode(data)
 
 
 def is_name(text: str) -> bool:
@@ -224,9 +230,9 @@ def is_name(text: str) -> bool:
 
 def set_body(state: Overlay, task: Task, field: str, value: Json | str | tuple[str, ...] | None) -> None:
     """Give one of `BODIES` a new value, in the record or in its own row."""
-    part = BODIES.index(field)
+    part = _PARTS[field]
     bit = 1 << part
-    data = _body_bytes(value)
+    data = value if type(value) is Json else _body_bytes(value)
     if len(data) > limits.TASK_BODY_INLINE_BYTES_MAX:
         state.put(_body_key(b"B", task.project_no, task.number, part), data)
         task.bodies |= bit
@@ -256,7 +262,7 @@ def with_bodies(reader: Reader, task: Task) -> Task:
 
 def body(reader: Reader, task: Task, field: str) -> Json | str | tuple[str, ...] | None:
     """The value of one of `BODIES`, wherever it lives."""
-    part = BODIES.index(field)
+    part = _PARTS[field]
     if task.bodies == _FILLED or not task.bodies >> part & 1:
         value: Json | str | tuple[str, ...] | None = getattr(task, field)
         return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from statemachine import limits, task_queries, task_record, task_resumes, task_store, work
+from statemachine import limits, task_queries, task_record, task_resumes, task_rows, task_store, work
 from statemachine.commands import RetryTask, RetryTasks
 from statemachine.context import Context
 from statemachine.keys import from_u64, order_number
@@ -57,7 +57,7 @@ def _key_holder(reader: Reader, task: Task) -> Task | None:
     """The task that took over the unique key of a failed one."""
     if task.unique_key is None:
         return None
-    number = reader.get(task_store.unique_key(task.project_no, task.unique_key))
+    number = reader.get(task_rows.unique_key(task.project_no, task.unique_key))
     return None if number is None else task_record.get(reader, task.project_no, from_u64(number))
 
 

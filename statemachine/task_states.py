@@ -128,7 +128,7 @@ TRANSITIONS: dict[TaskState, dict[Verb, set[TaskState]]] = {
 }
 
 
-def check(state: TaskState, verb: Verb, to: TaskState) -> None:
-    """Stop a handler that is about to make an illegal transition: a defect, never an answer."""
-    if to not in TRANSITIONS[state].get(verb, ()):
-        raise AssertionError(f"{verb} must not take a task from {state} to {to}")
+LEGAL = frozenset(
+    (state, verb, to) for state, verbs in TRANSITIONS.items() for verb, reached in verbs.items() for to in reached
+)
+"""TRANSITIONS as triples."""

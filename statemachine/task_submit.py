@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from statemachine import former_tasks, limits, path_locks, task_dependencies, task_record, task_store
+from statemachine import former_tasks, limits, path_locks, task_dependencies, task_record, task_rows, task_store
 from statemachine.commands import NewTask, SubmitTasks
 from statemachine.context import Context
 from statemachine.keys import from_u64, order_number
@@ -153,7 +153,7 @@ def _accept(run: _Submission, index: int) -> Item:
             {"task_id": new.task_id, **task_store.current(existing), "revision": existing.revision},
         )
     if new.unique_key is not None:
-        held = ctx.state.get(task_store.unique_key(run.project_no, new.unique_key))
+        held = ctx.state.get(task_rows.unique_key(run.project_no, new.unique_key))
         holder = None if held is None else task_record.get(ctx.state, run.project_no, from_u64(held))
         if holder is not None:
             return _answer(run, new, holder)

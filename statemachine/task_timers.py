@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import islice
 
-from statemachine import limits, projects, task_queries, task_record, task_store, task_waits
+from statemachine import limits, projects, task_queries, task_record, task_rows, task_store, task_waits
 from statemachine.commands import Believed, EndWaits, ExpireLeases, ExpireRuns, ExpireTasks, WakeTasks, WithdrawOffers
 from statemachine.context import Context
 from statemachine.outcome import Item, Outcome
@@ -14,8 +14,8 @@ from statemachine.task_dependencies import Effects, settle
 from statemachine.task_failure import end_attempt
 from statemachine.task_record import LastFailure, Task
 from statemachine.task_resumes import Resume
+from statemachine.task_rows import TIMER_RUN, TIMER_UNSTARTED
 from statemachine.task_states import ENDED, STOPPED, TaskState, Verb
-from statemachine.task_store import TIMER_RUN, TIMER_UNSTARTED
 
 
 def _believed(ctx: Context, item: Believed) -> Task | None:
@@ -77,7 +77,7 @@ def expire_runs(ctx: Context, command: ExpireRuns) -> Outcome:
     """ExpireRuns."""
 
     def time_out(ctx: Context, position: int, task: Task, effects: Effects) -> bool:
-        due = [at for at, kind in task_store.timers(task) if kind == TIMER_RUN]
+        due = [at for at, kind in task_rows.timers(task) if kind == TIMER_RUN]
         if not due or due[0] > ctx.time_ms:
             return False
         message = f"ran longer than {task.run_timeout_ms} ms"
@@ -123,7 +123,7 @@ def expire_tasks(ctx: Context, command: ExpireTasks) -> Outcome:
 def _expire(ctx: Context, _: int, task: Task, effects: Effects) -> bool:
     if task.status in ENDED:
         return False
-    due = {kind for at, kind in task_store.timers(task) if at <= ctx.time_ms and kind != TIMER_RUN}
+    due = {kind for at, kind in task_rows.timers(task) if at <= ctx.time_ms and kind != TIMER_RUN}
     if not due:
         return False
     before = task_store.place(task)

@@ -13,8 +13,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-import msgspec
-
 from statemachine import agent_record, budgets, events, task_record, task_store, task_submit, task_waits
 from statemachine.commands import (
     AcceptTasks,
@@ -32,8 +30,6 @@ from statemachine.commands import (
 )
 from statemachine.context import Context
 from statemachine.outcome import Item, Made, Outcome, Refusal, Refused
-from statemachine.records import Meta
-from statemachine.store import Overlay
 from statemachine.task_dependencies import Effects, settle
 from statemachine.task_failure import end_attempt
 from statemachine.task_grants import require_epoch, start
@@ -41,6 +37,10 @@ from statemachine.task_record import LastFailure, Task
 from statemachine.task_states import HELD, STOPPED, TaskState, Verb
 
 Usage = tuple[int, int, int]
+
+# An Enum's member costs a look-up in its class each time.
+_ASSIGNED, _RUNNING, _COMPLETED = TaskState.ASSIGNED, TaskState.RUNNING, TaskState.COMPLETED
+_ACCEPT, _COMPLETE = Verb.ACCEPT, Verb.COMPLETE
 
 
 def stale(task: Task) -> Refused:
@@ -89,13 +89,13 @@ def accept_tasks(ctx: Context, command: AcceptTasks) -> Outcome:
 def _accept(ctx: Context, task: Task, agent_id: str, item: Held, _: Effects) -> Item:
     if not holds(task, agent_id, item.attempt):
         raise stale(task)
-    if task.status is TaskState.RUNNING:
+    if task.status is _RUNNING:
         return Made(200, task.task_id, task.revision, record=task)
     before = task_store.place(task)
     task.grant_ms = task.lease_ms
     start(ctx, task)
     revision = ctx.take_revision()
-    task_store.move(ctx, before, Verb.ACCEPT, TaskState.RUNNING, revision)
+    task_store.move(ctx, before, _ACCEPT, _RUNNING, revision)
     return Made(200, task.task_id, revision, record=task)
 
 
@@ -127,7 +127,7 @@ def _checkpoint(ctx: Context, task: Task, agent_id: str, item: Checkpoint, _: Ef
 
 
 def _accept_if_offered(ctx: Context, task: Task) -> None:
-    if task.status is TaskState.ASSIGNED:
+    if task.status is _ASSIGNED:
         task.grant_ms = task.lease_ms
         start(ctx, task)
 
@@ -142,29 +142,18 @@ def _complete(ctx: Context, task: Task, agent_id: str, item: Completion, effects
         raise stale(task)
     if not item.tasks and not item.events:
         return _complete_alone(ctx, task, item, effects)
-    # Follow-ups and events may be refused after the task was written: all of it happens aside, and is
-    # merged if none is.
-    saved, effects_left = msgspec.structs.replace(ctx.meta), effects.left
-    aside = Context(Overlay(ctx.state), ctx.meta, ctx.project, ctx.frame, ctx.time_ms)
+    # Follow-ups and events may be refused after the task was written.
+    mark, effects_left = ctx.mark(), effects.left
     try:
-        done = _complete_alone(aside, task, item, effects)
-        task_submit.submit(aside, item.tasks, path="tasks", revision=done.revision)
+        done = _complete_alone(ctx, task, item, effects)
+        task_submit.submit(ctx, item.tasks, path="tasks", revision=done.revision)
         for session_id, pairs in groupby(item.events, key=itemgetter(0)):
-            events.append(aside, session_id, tuple(event for _, event in pairs), done.revision)
+            events.append(ctx, session_id, tuple(event for _, event in pairs), done.revision)
     except Refused:
-        _restore(ctx.meta, saved)
+        ctx.undo(mark)
         effects.left = effects_left
         raise
-    ctx.state.merge(aside.state)
-    ctx.changes.extend(aside.changes)
-    for (project_no, name), delta in aside.counts.items():
-        ctx.count(name, delta, project_no=project_no)
     return done
-
-
-def _restore(meta: Meta, saved: Meta) -> None:
-    for name in meta.__struct_fields__:
-        setattr(meta, name, getattr(saved, name))
 
 
 def _complete_alone(ctx: Context, task: Task, item: Completion, effects: Effects) -> Item:
@@ -176,17 +165,16 @@ def _complete_alone(ctx: Context, task: Task, item: Completion, effects: Effects
         task_record.set_body(ctx.state, task, "artifacts", item.artifacts)
     task.failure = None
     revision = ctx.take_revision()
-    _add_usage(ctx, task, item.usage, revision)
-    task_store.win(task, Verb.COMPLETE, revision)
-    task_store.move(ctx, before, Verb.COMPLETE, TaskState.COMPLETED, revision)
+    if item.usage is not None:
+        _add_usage(ctx, task, item.usage, revision)
+    task_store.win(task, _COMPLETE, revision)
+    task_store.move(ctx, before, _COMPLETE, _COMPLETED, revision)
     settle(ctx, task, effects.under(task.revision))
     return Made(200, task.task_id, revision, record=task)
 
 
-def _add_usage(ctx: Context, task: Task, usage: Usage | None, revision: int) -> None:
+def _add_usage(ctx: Context, task: Task, usage: Usage, revision: int) -> None:
     """What the attempt used. BEFORE the holder is forgotten, whose budget is charged too."""
-    if usage is None:
-        return
     was = task.usage
     task.usage = (was[0] + usage[0], was[1] + usage[1], was[2] + usage[2])
     if ctx.meta.budgets and task.agent_id is not None:
@@ -204,7 +192,8 @@ def _fail(ctx: Context, task: Task, agent_id: str, item: Failure, effects: Effec
     before = task_store.place(task)
     _accept_if_offered(ctx, task)
     revision = ctx.take_revision()
-    _add_usage(ctx, task, item.usage, revision)
+    if item.usage is not None:
+        _add_usage(ctx, task, item.usage, revision)
     task_store.win(task, Verb.FAIL, revision)
     failure = LastFailure(item.reason, item.message, item.attempt, ctx.time_ms)
     task.avoid_agent_id = agent_id
@@ -267,7 +256,8 @@ def _park(ctx: Context, task: Task, agent_id: str, item: Park, _: Effects) -> It
     if item.checkpoint is not None:
         task_record.set_body(ctx.state, task, "checkpoint", item.checkpoint)
     revision = ctx.take_revision()
-    _add_usage(ctx, task, item.usage, revision)
+    if item.usage is not None:
+        _add_usage(ctx, task, item.usage, revision)
     task_store.win(task, Verb.PARK, revision)
     task_waits.begin(ctx, before, item, agent_id, revision)
     return Made(200, task.task_id, revision, record=task)

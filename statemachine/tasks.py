@@ -1,7 +1,7 @@
 """Tasks: which function handles which command. The states and verbs are pictured in DESIGN.md.
 
-`task_states` is the table of transitions, `task_record` the record, `task_store` writes it with all its
-indexes; `task_submit`, `task_edits`, `task_grants`, `task_verbs`, `task_timers` are the verbs by who
+`task_states` is the table of transitions, `task_record` the record, `task_rows` its index rows, `task_store` writes
+it with all of them; `task_submit`, `task_edits`, `task_grants`, `task_verbs`, `task_timers` are the verbs by who
 uses them; `task_waits` parks and resumes, `task_redrive` begins failed ones anew, `task_removal` is retention;
 `task_dependencies` and `task_requeue` what follows from them; `task_queries` is for readers.
 """

@@ -20,6 +20,8 @@ from node.api.usage import MICRO
 from statemachine import agent_record, limits, names, proficiency, task_queries
 from statemachine.agent_record import ANY_PROJECT, Agent, Load
 from statemachine.commands import Capability, RegisterAgent
+from statemachine.labels import is_plain
+from statemachine.labels import written as label_written
 
 PROJECTS_MAX = 100
 RATIO = 10_000
@@ -179,10 +181,9 @@ def _label_names(labels: bytes | None) -> tuple[str, ...]:
         return ()
     names: list[str] = []
     for name, raw_value in _labels.decode(labels).items():
-        value = msgspec.json.decode(raw_value)
-        written = value if isinstance(value, str) else bytes(raw_value).decode()
-        if isinstance(value, str | int | float) and len(f"{name}={written}") <= limits.LABEL_BYTES_MAX:
-            names.append(f"{name}={written}")
+        written = f"{name}={label_written(raw_value)}"
+        if is_plain(raw_value) and len(written) <= limits.LABEL_BYTES_MAX:
+            names.append(written)
     return tuple(names)
 
 

@@ -32,6 +32,7 @@ from node.duties.duties import Duties
 from statemachine import agent_record, context, counters
 from statemachine.agent_record import ANY_PROJECT, Agent
 from statemachine.commands import DeleteAgent, DrainAgent, ResetLearned
+from statemachine.labels import written as label_written
 from statemachine.outcome import Item
 
 LIVE_TIMEOUT_S = 1.0
@@ -138,12 +139,7 @@ def _has_labels(data: bytes | None, wanted: list[tuple[str, str]]) -> bool:
     if data is None:
         return False
     present = _labels.decode(data)
-    return all(name in present and _text(present[name]) == value for name, value in wanted)
-
-
-def _text(label: msgspec.Raw) -> str:
-    value = msgspec.json.decode(label)
-    return value if isinstance(value, str) else bytes(label).decode()
+    return all(name in present and label_written(present[name]) == value for name, value in wanted)
 
 
 async def get_agent(request: Request[GetAgent, Any]) -> Reply:

@@ -44,6 +44,9 @@ def absent() -> Any:
     return msgspec.field(default_factory=msgspec.Raw)
 
 
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
 def hook(kind: type[Any], value: Any) -> Any:
     """How types of ours are read from JSON and query strings."""
     if kind is TimeMs:
@@ -75,10 +78,9 @@ class Parser:
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise from_malformed(error) from None
         try:
-            value = self._lenient.decode(raw)
+            return self._lenient.decode(raw), list(unknown_paths(msgspec.json.decode(raw), self.kind, ""))
         except msgspec.ValidationError as error:
             raise from_validation(error) from None
-        return value, list(unknown_paths(msgspec.json.decode(raw), self.kind, ""))
 
 
 def check_utf8(raw: bytes) -> None:
@@ -136,19 +138,22 @@ def open_object(raw: msgspec.Raw, path: str, limit_name: str, limit_bytes: int) 
 
 def merge_patch(old: bytes | None, patch: bytes) -> bytes | None:
     """The merge patch (RFC 7396) of one object on another; bytes of both and of the result."""
-    target: dict[str, Any] = {} if old is None else msgspec.json.decode(old)
-    return msgspec.json.encode(_merged(target, msgspec.json.decode(patch)))
+    try:
+        return msgspec.json.encode(_merged(b"{}" if old is None else old, patch))
+    except RecursionError as error:
+        raise from_malformed(error) from None
 
 
-def _merged(target: Any, patch: Any) -> Any:
-    if not isinstance(patch, dict):
-        return patch
-    merged: dict[str, Any] = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
-        if value is None:
+def _merged(target: bytes, patch: bytes) -> msgspec.Raw | dict[str, Any]:
+    """Only objects are taken apart: numbers stay as they were sent, also those that no reader takes (1e999)."""
+    if patch[:1] != b"{":
+        return msgspec.Raw(patch)
+    merged: dict[str, Any] = dict(_members.decode(target)) if target[:1] == b"{" else {}
+    for name, value in _members.decode(patch).items():
+        if bytes(value) == b"null":
             merged.pop(name, None)
         else:
-            merged[name] = _merged(merged.get(name), value)
+            merged[name] = _merged(bytes(merged.get(name, b"")), bytes(value))
     return merged
 
 

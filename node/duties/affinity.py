@@ -11,6 +11,8 @@ from itertools import islice
 
 import msgspec
 
+from statemachine.labels import text as label_text
+
 Site = tuple[str, ...]
 """(what, project, name, …): a session, a branch of a repository, or a repository."""
 
@@ -30,16 +32,11 @@ def sites_of(project: str, session_id: str | None, labels: bytes | None) -> tupl
     if labels is None or b'"repository"' not in labels:
         return session
     named = _labels.decode(labels)
-    repository, branch = _text(named.get(REPOSITORY)), _text(named.get(BRANCH))
+    repository, branch = (label_text(named[name]) if name in named else None for name in (REPOSITORY, BRANCH))
     if repository is None:
         return session
     whole = (REPOSITORY, project, repository)
     return (*session, whole) if branch is None else (*session, (BRANCH, project, repository, branch), whole)
-
-
-def _text(label: msgspec.Raw | None) -> str | None:
-    value = None if label is None else msgspec.json.decode(label)
-    return value if isinstance(value, str) else None
 
 
 class Affinity:

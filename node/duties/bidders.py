@@ -12,6 +12,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from node.duties.budget_gate import BudgetGate
 from node.duties.fleet import AgentMemory, Fleet
@@ -19,6 +20,8 @@ from node.duties.lanes import PendingTask, Signature
 from node.duties.promises import Promises
 from statemachine import agent_record
 
+BIDS_ANEW_MAX = 1_000
+"""Demands whose bids are put into the heaps in one pass."""
 NEEDS_MAX = 64
 """Heaps that are kept; another one takes the place of that which was not asked for the longest."""
 
@@ -62,7 +65,8 @@ class Bidders:
     HEAPS ARE LAZY: what got worse (a slot was taken) is noticed when it comes to the front, what may have got better
     must be bid anew. So every change that can make somebody better has to reach `_changed`: through the fleet, which
     hears of polls, records and freed slots, or through `settle` and `decided`, for what was promised and may not be
-    kept. What is offered stays promised until the outcome of its proposal: passes in between count it.
+    kept. What is offered stays promised until the outcome of its proposal: passes in between count it. `behind`: some
+    have not bid yet, and another pass may find more.
     """
 
     def __init__(self, fleet: Fleet, promises: Promises, budgets: BudgetGate | None = None) -> None:
@@ -78,6 +82,9 @@ class Bidders:
         self._changed: dict[Demand, None] = {}
         self._roomy: dict[Demand, None] = {}
         self._given: list[tuple[Demand, PendingTask]] = []
+        self.behind = False
+        # Who comes first for whom, until something is given away or changes.
+        self._wanted: tuple[Signature, Demand] | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -145,6 +152,7 @@ class Bidders:
             del self._bounds[bounds]
         self._changed.pop(demand, None)
         self._roomy.pop(demand, None)
+        self._wanted = None
         demand.stamp = 0
 
     # --- one pass ---------------------------------------------------------------------------------------------------
@@ -152,6 +160,7 @@ class Bidders:
     def anyone(self) -> bool:
         """Whether anybody can take anything now."""
         self._bid_anew()
+        self._wanted = None
         while self._roomy:
             if self._room(demand := next(iter(self._roomy))) > 0:
                 return True
@@ -160,10 +169,15 @@ class Bidders:
 
     def wants(self, signature: Signature) -> bool:
         """Whether anybody can take a task of this lane now."""
-        return self._front(self._heap(signature), signature) is not None
+        demand = self._front(self._heap(signature), signature)
+        self._wanted = None if demand is None else (signature, demand)
+        return demand is not None
 
     def best(self, signature: Signature, refused: Callable[[Demand], bool]) -> Demand | None:
         """Who should get a task of this lane; those `refused` are passed over."""
+        wanted = self._wanted
+        if wanted is not None and wanted[0] is signature and not refused(wanted[1]):
+            return wanted[1]
         heap, aside = self._heap(signature), []
         try:
             while (demand := self._front(heap, signature)) is not None and refused(demand):
@@ -190,10 +204,12 @@ class Bidders:
 
     def weigh_anew(self) -> None:
         """What scores are made of changed."""
+        self._wanted = None
         self._heaps.clear()
 
     def give(self, demand: Demand, task: PendingTask) -> None:
         """The demand is to get this task."""
+        self._wanted = None
         self._promises.give(demand.agent.agent_id, task.key)
         self._fleet.mark_used(demand.agent)
         if demand.claims:
@@ -225,7 +241,7 @@ class Bidders:
     def _heap(self, signature: Signature) -> list[Bid]:
         heap = self._heaps.pop(signature, None)
         if heap is None:
-            heap = [self._bid(demand, signature) for demand in self._all() if demand.fits(signature)]
+            heap = [self._bid(demand, signature) for demand in self._all() if demand.stamp and demand.fits(signature)]
             heapq.heapify(heap)
             if len(self._heaps) >= NEEDS_MAX:
                 del self._heaps[next(iter(self._heaps))]
@@ -234,14 +250,22 @@ class Bidders:
 
     def _bid_anew(self) -> None:
         if not self._changed:
+            self.behind = False
             return
-        self._roomy.update(self._changed)
-        for demand in self._changed:
+        changed, self._changed = self._changed, {}
+        if len(changed) > BIDS_ANEW_MAX:
+            # The whole fleet may have begun to listen at once: the others are left out until the next pass.
+            self._changed = dict.fromkeys(islice(changed, BIDS_ANEW_MAX, None))
+            changed = dict.fromkeys(islice(changed, BIDS_ANEW_MAX))
+            for demand in self._changed:
+                demand.stamp = 0
+        self.behind = bool(self._changed)
+        self._roomy.update(changed)
+        for demand in changed:
             demand.stamp = next(self._stamps)
             for signature, heap in self._heaps.items():
                 if demand.fits(signature):
                     heapq.heappush(heap, self._bid(demand, signature))
-        self._changed.clear()
         for heap in self._heaps.values():
             if len(heap) > 2 * self._bounds.total() + 64:
                 heap[:] = [bid for bid in heap if bid[3] == bid[4].stamp]

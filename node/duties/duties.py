@@ -51,11 +51,7 @@ class Duties:
         if leads and self.leadership is None:
             self._term = self._replica.term
             self.leadership = Leadership(self._replica, self.clock, self.settings)
-            memory = self.leadership.memory
-            _log.info(
-                "duties of the leader begin",
-                extra={"term": self._term, "agents": len(memory.fleet), "held_tasks": len(memory.holdings)},
-            )
+            _log.info("duties of the leader begin", extra={"term": self._term})
 
     def interval_ms(self, agent_count: int) -> int:
         """How often an agent should call, in a fleet of this size."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
+
+import msgspec
 
 from node.duties.cooling import Cooling
 from node.duties.holdings import Holdings
@@ -21,8 +22,7 @@ ABLE_KEPT = 64
 """Needs for which it is remembered who else is able."""
 
 
-@dataclass(frozen=True, slots=True)
-class Poll:
+class Poll(msgspec.Struct, frozen=True, gc=False):
     """An open heartbeat long-poll: at which run of which node, its number there, and until when (lease time)."""
 
     node_run: str
@@ -30,14 +30,14 @@ class Poll:
     until_s: float
 
 
-@dataclass(slots=True)
-class AgentMemory:
+class AgentMemory(msgspec.Struct, eq=False, gc=False):
     """One agent. The first block repeats the replicated record; the rest only this leader knows.
 
     Times are lease time, but `metrics_ms` (Unix). `used` grows with every task given, for the least recently used;
     `heard` is whether this leader itself heard the agent; `probations` counts how often it was tried again in vain;
     `interval_ms` is how often this leader asked it last to call, 0 if never. The last block is from the records
-    again: `capabilities` are in ten-thousandths, the rates that its attempts taught 0 to 1.
+    again: `capabilities` are in ten-thousandths, the rates that its attempts taught 0 to 1. Nothing in it refers
+    back to it, so the garbage collector need not look at it.
     """
 
     agent_id: str
@@ -63,7 +63,7 @@ class AgentMemory:
     provider: str | None = None
     success: float = 1.0
     cost_micro: int | None = None
-    rates: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, float] = {}
 
     def carry_over(self, known: AgentMemory) -> None:
         """Take over what only the leader knows, from the memory of the same epoch."""

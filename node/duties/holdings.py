@@ -4,45 +4,32 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import msgspec
 
 TaskKey = tuple[str, str]
 """(project, task id)."""
 
 
-class Holding:
+class Holding(msgspec.Struct, eq=False, gc=False):
     """One task held by an agent: offered (`assigned`), `running`, or ended but not given back yet (its slot is kept).
 
     `term_s` is the full lease (or offer time), `deadline_s` lease time. `fraction` is in ten-thousandths. `ending`:
-    whether its time is over is being decided.
+    whether its time is over is being decided. There may be a hundred thousand, and they refer to nothing that could
+    refer to them: the garbage collector need not look at each.
     """
 
-    __slots__ = (
-        "agent_id",
-        "attempt",
-        "deadline_s",
-        "ending",
-        "fraction",
-        "key",
-        "message",
-        "order",
-        "status",
-        "term_s",
-    )
-
-    def __init__(
-        self, key: TaskKey, agent_id: str, attempt: int, status: str, *, term_s: float, deadline_s: float
-    ) -> None:
-        self.key = key
-        self.agent_id = agent_id
-        self.attempt = attempt
-        self.status = status
-        self.term_s = term_s
-        self.deadline_s = deadline_s
-        self.ending = False
-        self.fraction: int | None = None
-        self.message: str | None = None
-        self.order = 0
+    key: TaskKey
+    agent_id: str
+    attempt: int
+    status: str
+    term_s: float
+    deadline_s: float
+    ending: bool = False
+    fraction: int | None = None
+    message: str | None = None
+    order: int = 0
 
 
 class Holdings:
@@ -54,6 +41,11 @@ class Holdings:
         self._due: list[tuple[float, int, Holding]] = []
         self._order = itertools.count()
         self._freed: dict[str, None] = {}
+        self._hear: Callable[[Holding, int], None] = lambda _holding, _count: None
+
+    def on_change(self, hear: Callable[[Holding, int], None]) -> None:
+        """Tell somebody of every holding that comes (1) or goes (-1)."""
+        self._hear = hear
 
     def __len__(self) -> int:
         return len(self._by_task)
@@ -75,6 +67,7 @@ class Holdings:
         self.drop(holding.key)
         self._by_task[holding.key] = holding
         self._by_agent.setdefault(holding.agent_id, {})[holding.key] = holding
+        self._hear(holding, 1)
         self.push(holding)
 
     def drop(self, key: TaskKey) -> Holding | None:
@@ -86,6 +79,7 @@ class Holdings:
             self._freed[holding.agent_id] = None
             if not held:
                 del self._by_agent[holding.agent_id]
+            self._hear(holding, -1)
         return holding
 
     def take_freed(self) -> dict[str, None]:

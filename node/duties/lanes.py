@@ -78,13 +78,28 @@ def kind_of(concurrency_key: str | None, locks: tuple[PathLock, ...]) -> int:
     return (concurrency_key is not None) + 2 * bool(locks)
 
 
-@dataclass(frozen=True, slots=True)
 class Signature:
-    """What tasks of one lane have in common."""
+    """What tasks of one lane have in common. Several tables are asked by it with each decision: its hash is kept."""
 
-    project: str
-    queue: str
-    requires: Requires
+    __slots__ = ("_hash", "project", "queue", "requires")
+
+    def __init__(self, project: str, queue: str, requires: Requires) -> None:
+        self.project = project
+        self.queue = queue
+        self.requires = requires
+        self._hash = hash((project, queue, requires))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Signature)
+            and (self.project, self.queue, self.requires) == (other.project, other.queue, other.requires)
+        )
+
+    def __repr__(self) -> str:
+        return f"Signature({self.project!r}, {self.queue!r}, {self.requires!r})"
 
 
 class PendingTask:
@@ -147,7 +162,7 @@ class Strand:
     """Tasks of one run, one priority, one need and one kind (`kind_of`), in order.
 
     `skipped_from`: the first order that was left in the state for want of room. `entry` is the number of its one valid
-    entry in its lane. `closed`: nothing of it is to be had in this pass.
+    entry among those of its part. `closed`: nothing of it is to be had in this pass.
     """
 
     __slots__ = ("closed", "count", "entry", "heap", "kind", "lane", "priority", "pushes", "run", "skipped_from")
@@ -198,48 +213,126 @@ class Strand:
             self.heap = [entry for entry in self.heap if entry[3].strand is self]
             heapq.heapify(self.heap)
 
-    def place(self) -> Place | None:
-        """The place of the first task; None when there is none, or its session has no budget left."""
-        if self.run.flow.closed:
+
+class Part:
+    """The strands of one run in a lane, by the place of their first task.
+
+    `entry` is the number of its one valid entry in the lane, `place` where that stands; 0 when it has none.
+    """
+
+    __slots__ = ("_entries", "_heap", "count", "entry", "flow", "lane", "place")
+
+    def __init__(self, lane: Lane, flow: Flow) -> None:
+        self.lane = lane
+        self.flow = flow
+        self.count = 0
+        self.entry = 0
+        self.place: Place = (0.0, 0, 0)
+        self._heap: list[tuple[int, int, int, Strand]] = []
+        self._entries = 0
+
+    def push(self, strand: Strand) -> Place | None:
+        """A strand's first task changed; its place, None if it has none to be had."""
+        task = None if self.flow.closed else strand.head()
+        if task is None:
             return None
-        task = self.head()
-        return None if task is None else (self.run.flow.service_ms, task.rank, task.order)
+        self._entries += 1
+        strand.entry = self._entries
+        heapq.heappush(self._heap, (task.rank, task.order, self._entries, strand))
+        if len(self._heap) > 2 * self.count + 64:
+            self._heap = [entry for entry in self._heap if entry[3].entry == entry[2]]
+            heapq.heapify(self._heap)
+        return self.flow.service_ms, task.rank, task.order
+
+    def first(self) -> tuple[Place, Strand] | None:
+        """The strand whose first task comes first; None when there is none, or the session has no budget left."""
+        heap = self._heap
+        while heap and not self.flow.closed:
+            rank, order, entry, strand = heap[0]
+            task = strand.head() if strand.entry == entry else None
+            if task is None:
+                heapq.heappop(heap)
+            elif task.order == order and task.rank == rank:
+                return (self.flow.service_ms, rank, order), strand
+            else:
+                heapq.heapreplace(heap, (task.rank, task.order, entry, strand))
+        return None
 
 
 class Lane:
-    """All strands of one signature, by the place of their first task."""
+    """All strands of one signature, by the place of their first task. Those of one run stand together, so that what
+    its session has had changes one entry and not many."""
 
-    __slots__ = ("_entries", "_heap", "signature", "strands")
+    __slots__ = ("_entries", "_heap", "_parts", "signature", "strands")
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
         self.strands: dict[Strand, None] = {}
-        self._heap: list[tuple[Place, int, Strand]] = []
+        self._parts = 0
+        self._heap: list[tuple[Place, int, Part]] = []
         self._entries = 0
 
+    def add(self, strand: Strand) -> None:
+        """A strand that has no task yet."""
+        run, requires = strand.run, self.signature.requires
+        part = run.parts.get(requires)
+        if part is None:
+            part = run.parts[requires] = Part(self, run.flow)
+            self._parts += 1
+        part.count += strand not in self.strands
+        self.strands[strand] = None
+
+    def drop(self, strand: Strand) -> None:
+        """A strand is done with. Again: nothing happens."""
+        if strand not in self.strands:
+            return
+        del self.strands[strand]
+        strand.entry = 0
+        part = strand.run.parts[self.signature.requires]
+        part.count -= 1
+        if not part.count:
+            part.entry = 0
+            self._parts -= 1
+            del strand.run.parts[self.signature.requires]
+
     def push(self, strand: Strand) -> None:
-        """A strand's first task, or what its session has had, changed."""
-        place = strand.place()
-        if place is None:
+        """A strand's first task changed."""
+        if strand in self.strands:
+            part = strand.run.parts[self.signature.requires]
+            place = part.push(strand)
+            if place is not None and (not part.entry or place < part.place):
+                self.push_part(part)
+
+    def push_part(self, part: Part) -> None:
+        """A part's first task, or what its session has had, changed."""
+        found = part.first()
+        if found is None or (part.entry and part.place <= found[0]):
+            # An entry that stands too early is put right when it comes to the front.
             return
         self._entries += 1
-        strand.entry = self._entries
-        heapq.heappush(self._heap, (place, self._entries, strand))
-        if len(self._heap) > 2 * len(self.strands) + 64:
+        part.entry, part.place = self._entries, found[0]
+        heapq.heappush(self._heap, (part.place, self._entries, part))
+        if len(self._heap) > 2 * self._parts + 64:
             self._heap = [entry for entry in self._heap if entry[2].entry == entry[1]]
             heapq.heapify(self._heap)
 
     def first(self) -> tuple[Place, Strand] | None:
         """The strand whose first task comes first."""
-        while self._heap:
-            place, entry, strand = self._heap[0]
-            now = strand.place() if strand.entry == entry else None
-            if now is None:
-                heapq.heappop(self._heap)
-            elif now == place:
-                return place, strand
+        heap = self._heap
+        while heap:
+            place, entry, part = heap[0]
+            if part.entry != entry:
+                heapq.heappop(heap)
+                continue
+            found = part.first()
+            if found is None:
+                part.entry = 0
+                heapq.heappop(heap)
+            elif found[0] == place:
+                return found
             else:
-                heapq.heapreplace(self._heap, (now, entry, strand))
+                part.place = found[0]
+                heapq.heapreplace(heap, (found[0], entry, part))
         return None
 
 
@@ -249,7 +342,7 @@ class Run:
     A position of None: read to its end. `parked`: how many of its tasks are here and in no strand.
     """
 
-    __slots__ = ("flow", "parked", "positions", "project", "queue", "seen", "session", "strands")
+    __slots__ = ("flow", "parked", "parts", "positions", "project", "queue", "seen", "session", "strands")
 
     def __init__(self, project: str, queue: str, session: str | None, flow: Flow) -> None:
         self.project = project
@@ -260,6 +353,7 @@ class Run:
         self.seen = [0] * len(PRIORITIES)
         self.positions: list[int | None] = [0] * len(PRIORITIES)
         self.strands: dict[tuple[int, Requires, int], Strand] = {}
+        self.parts: dict[Requires, Part] = {}
 
     @property
     def unread(self) -> bool:

@@ -7,11 +7,11 @@ already be ahead of the notice, records are taken as they are found: memory conv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from cluster.replica import Notice, View
-from node.duties import state_reads
+from node.duties import leader_build, state_reads
 from node.duties.affinity import Affinity, sites_of
 from node.duties.budget_gate import BudgetGate, Place
 from node.duties.fleet import AgentMemory, Fleet
@@ -26,7 +26,7 @@ from node.duties.scoring import Weights
 from node.duties.settings import DutySettings, tuned
 from node.duties.signs_of_life import is_by_holder
 from node.duties.tracks import Tracks
-from statemachine import agent_record, budget_record, path_locks, projects, queues, settings, task_queries, task_record
+from statemachine import agent_record, budget_record, path_locks, projects, queues, settings, task_record
 from statemachine.agent_record import Agent
 from statemachine.budget_record import AGENT, SESSION, Budget
 from statemachine.changes import Change
@@ -42,7 +42,8 @@ OpenView = Callable[[], AbstractContextManager[View]]
 class LeaderMemory:
     """Agents, holdings and pending tasks of one term of leadership."""
 
-    def __init__(self, open_view: OpenView, clock: LeaseClock, settings: DutySettings) -> None:
+    def __init__(self, open_view: OpenView, clock: LeaseClock, settings: DutySettings, *, at_once: bool = True) -> None:
+        """`at_once`: read the state now; otherwise `build` has to be run before the memory is believed."""
         self._open_view = open_view
         self._started = settings
         self._settings = settings
@@ -68,19 +69,28 @@ class LeaderMemory:
         self.revived: dict[str, AgentMemory] = {}
         self.schedules_changed = False
         self.settings_changed = False
-        self.rebuild()
+        self._grace_s = 0.0
+        if at_once:
+            self.rebuild()
 
     # --- built from the state ---------------------------------------------------------------------------------------
 
     def rebuild(self) -> None:
         """Read agents, held tasks and the names of queues. Every term begins anew, one fallback time longer."""
-        grace_s = self._settings.fallback_ms / 1000
+        for _ in self.build():
+            pass
+
+    def build(self) -> Iterator[None]:
+        """As `rebuild`, piece by piece. Notices may be followed in between (`leader_build`)."""
+        self._grace_s = self._started.fallback_ms / 1000
+        self._build_plans()
+        for _ in leader_build.rows(self, self._open_view):
+            yield
+        self._grace_s = 0.0
+
+    def _build_plans(self) -> None:
         with self._open_view() as view:
             self._see_settings(view)
-            for agent in agent_record.scan(view):
-                self._see_agent(view, agent, grace_s)
-            for _, task in task_queries.held(view):
-                self._see_task(task, grace_s)
             for task in state_reads.lock_holders(view):
                 self._see_locks((task.project, task.task_id), task)
             self._read_queues(view)
@@ -88,8 +98,6 @@ class LeaderMemory:
                 self.budgets.see((budget.scope, budget.project, budget.id), there=True)
             for project, queue in state_reads.pending_queues(view):
                 self.pending.news(project, queue)
-            for project, queue, session in state_reads.pending_sessions(view):
-                self.pending.news(project, queue, session)
 
     # --- following the state ----------------------------------------------------------------------------------------
 
@@ -221,9 +229,10 @@ class LeaderMemory:
             self._let_go(key)
             self.pending.locks.let_go(key)
         else:
-            self._see_task(task, 0.0)
+            self.see_task(task)
 
-    def _see_task(self, task: Task, grace_s: float) -> None:
+    def see_task(self, task: Task) -> None:
+        """A task as the state shows it now."""
         key = (task.project, task.task_id)
         if task.locks:
             self._see_locks(key, task)
@@ -248,7 +257,7 @@ class LeaderMemory:
             known.fraction = known.message = None
             return
         term_s = task.grant_ms / 1000
-        deadline_s = self.clock.now_s() + term_s + grace_s
+        deadline_s = self.clock.now_s() + term_s + self._grace_s
         holding = Holding(key, task.agent_id, task.attempt, task.status, term_s=term_s, deadline_s=deadline_s)
         self.holdings.put(holding)
 
@@ -266,9 +275,10 @@ class LeaderMemory:
             self.tracks.drop(agent_id)
             self.affinity.drop(agent_id)
         else:
-            self._see_agent(view, agent, 0.0)
+            self.see_agent(view, agent)
 
-    def _see_agent(self, view: View, agent: Agent, grace_s: float) -> None:
+    def see_agent(self, view: View, agent: Agent) -> None:
+        """An agent as the state shows it now."""
         known = self.fleet.get(agent.agent_id)
         fresh = AgentMemory(
             agent.agent_id,
@@ -278,7 +288,7 @@ class LeaderMemory:
             agent.max_concurrent,
             dict(agent.proficiencies()),
             frozenset(agent.projects),
-            seen_s=self.clock.now_s() + grace_s,
+            seen_s=self.clock.now_s() + self._grace_s,
             number=agent.number,
             provider=agent.provider,
         )

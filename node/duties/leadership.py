@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from cluster.replica import NotCommittedError, Notice, OutcomeUnknownError, Replica
 from node.duties import expiry, timers
@@ -24,7 +25,12 @@ from statemachine import agent_record
 from statemachine.commands import Offer, OfferTasks
 from statemachine.outcome import Outcome
 
+_log = logging.getLogger("hive.duties")
+
 PROPOSE_TIMEOUT_S = 5.0
+BUILT_AT_ONCE = 4
+"""Steps of reading the state before others get their turn: all of it, unless the fleet is large."""
+_READ = object()
 
 
 class Leadership:
@@ -37,7 +43,9 @@ class Leadership:
         self._settings = settings
         self._lease_clock = LeaseClock(clock, replica, settings, self._on_tick)
         self.poll_ends = PollEnds(clock)
-        self.memory = LeaderMemory(replica.view, self._lease_clock, settings)
+        self.memory = LeaderMemory(replica.view, self._lease_clock, settings, at_once=False)
+        self._built = asyncio.Event()
+        self._building = self.memory.build()
         self._dispatcher = Dispatcher(self.memory.pending, self.memory.fleet, self.memory.affinity, settings)
         self._wanted: dict[str, str] = {}
         self._claims: dict[Demand, None] = {}
@@ -50,6 +58,9 @@ class Leadership:
         self._timers = self._pump("timers", self._timers_step)
         self._liveness = self._pump("liveness", self._liveness_step)
         self._retention = Retention(settings)
+        self._build = self._pump("build", self._build_step)
+        if not self._build_some(BUILT_AT_ONCE):
+            self._build.wake()
         self._take_settings()
         self._remove = self._pump("retention", self._remove_step)
         self._schedules = self._pump("schedules", ScheduleRuns(replica, self._propose, settings.retry_ms).step)
@@ -64,13 +75,40 @@ class Leadership:
     @property
     def believable(self) -> bool:
         """Whether this memory may be answered from."""
-        return self._lease_clock.believable
+        return self._built.is_set() and self._lease_clock.believable
+
+    async def built(self) -> None:
+        """Wait until the memory is whole, or the term over."""
+        if not self._built.is_set():
+            await self._built.wait()
+
+    def _build_some(self, steps: int) -> bool:
+        """Go on reading the state. Whether all of it was read."""
+        for _ in range(steps):
+            if next(self._building, _READ) is _READ:
+                self._built.set()
+                extra = {"term": self._term, "agents": len(self.memory.fleet), "held_tasks": len(self.memory.holdings)}
+                _log.info("memory of the leader is whole", extra=extra)
+                return True
+        return False
+
+    async def _build_step(self) -> float | None:
+        try:
+            if not self._build_some(1):
+                return 0
+        except BaseException:
+            self._building = self.memory.build()
+            raise
+        self.work_changed()
+        return None
 
     def close(self) -> None:
         """The term is over."""
         self._closed = True
         self._lease_clock.stop()
-        for pump in (self._dispatch, self._expire, self._timers, self._liveness, self._schedules, self._remove):
+        self._built.set()
+        pumps = self._build, self._dispatch, self._expire, self._timers, self._liveness, self._schedules, self._remove
+        for pump in pumps:
             pump.close()
         for demand in list(self._claims):
             self._answer(demand)
@@ -103,6 +141,8 @@ class Leadership:
         # While no majority confirms this leader the lease clock stands still, so nothing new is due; the duties that
         # would propose look at that again.
         memory = self.memory
+        if not self._built.is_set():
+            return
         for agent in expiry.silent(memory):
             self.want(agent, agent_record.OFFLINE)
         for agent in (*expiry.on_probation(memory, self._settings), *expiry.returned(memory)):
@@ -113,9 +153,9 @@ class Leadership:
         memory.pending.fairness.forget_idle()
         if memory.fleet.warm_up(self._lease_clock.now_s()):
             self.work_changed()
-        if len(memory.pending):
-            # Beside what was reserved in vain, agents that were avoided for a while may be offered a task again.
-            self.work_changed()
+        # Beside what was reserved in vain, agents that were avoided for a while may be offered a task again. Also when
+        # nobody asks for any: what was heard of agents is taken in by a pass, or would be remembered for ever.
+        self._dispatch.wake()
 
     def work_changed(self) -> None:
         """Tasks, slots or listeners changed: somebody may get something."""
@@ -143,7 +183,7 @@ class Leadership:
             self._answer(gone)
         matched = self._match(self._bidders)
         # Claims look for tasks too while offers are under way, so this must be asked before.
-        more = memory.pending.unfinished or len(matched) >= settings.offers_per_batch
+        more = memory.pending.unfinished or len(matched) >= settings.offers_per_batch or self._bidders.behind
         opens_s = memory.gate.wait_s()
         for demand in dict.fromkeys(demand for _, demand in matched if demand.claims):
             self._answer(demand)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from node.duties.holdings import TaskKey
-from node.duties.lanes import PendingTask, Signature
+from node.duties.lanes import PendingTask
 from statemachine import limits, path_locks
 from statemachine.commands import PathLock
 from statemachine.keys import u64
@@ -44,6 +44,7 @@ class PathLocks:
     def __init__(self, parked_max: int = PARKED_MAX) -> None:
         self._parked_max = parked_max
         self._project_nos: dict[str, int] = {}
+        self._meter = path_locks.Meter()
         self.clear()
 
     def clear(self) -> None:
@@ -65,6 +66,11 @@ class PathLocks:
     def full(self) -> bool:
         """Whether no more tasks are to be parked."""
         return len(self._parked) >= self._parked_max
+
+    @property
+    def steps(self) -> int:
+        """How much was compared so far (`globs.steps`)."""
+        return self._meter.steps
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -128,12 +134,20 @@ class PathLocks:
         if self._counts.get(project_no, 0) + len(task.locks) > limits.LOCKS_HELD_MAX:
             return project, _ANYBODY
         for conflict in path_locks.conflicts(
-            self._line, project_no, 0, task.locks, newest_first=True, before=_rank(task) + u64(task.order)
+            self._line,
+            project_no,
+            0,
+            task.locks,
+            newest_first=True,
+            before=_rank(task) + u64(task.order),
+            # However many of them may not go themselves, the one behind them may.
+            named_max=PARKED_MAX,
+            meter=self._meter,
         ):
             earlier = self._by_order.get((project_no, conflict.holder_no))
             if earlier is not None and may_go(earlier):
                 return earlier.key
-        for conflict in path_locks.conflicts(self._taken, project_no, task.order, task.locks):
+        for conflict in path_locks.conflicts(self._taken, project_no, task.order, task.locks, meter=self._meter):
             return self._by_number[project_no, conflict.holder_no] if conflict.holder_no else (project, _ANYBODY)
         return None
 
@@ -172,11 +186,11 @@ class PathLocks:
                 self._called[task.key] = task
         return found
 
-    def pass_over(self, project: str | None, wanted: Callable[[Signature], bool]) -> bool:
+    def pass_over(self, project: str | None, wanted: Callable[[PendingTask], bool]) -> bool:
         """Tasks that were called and that nobody wants hold up nobody; whether anybody is ready now because of that.
         With a `project` the others are left alone: nobody has asked for work of theirs."""
         for key, task in list(self._called.items()):
-            if project in (None, key[0]) and not wanted(task.signature):
+            if project in (None, key[0]) and not wanted(task):
                 del self._called[key]
                 self._wake(key)
         return bool(self._ready)

@@ -30,7 +30,10 @@ from node.duties.runs import Runs
 CALLED_AT_ONCE_MAX = 1_000
 """Parked tasks that are in the order again with one pass: thousands may have waited for the same one."""
 LOOKED_AT_PARKED_MAX = 256
-"""Tasks whose locks were found to be held in one pass; the next one, which comes at once, goes on."""
+LOCK_STEPS_MAX = 20_000
+"""Tasks whose locks were found to be held in one pass, and how much was compared (`globs.steps`) before the last one
+that was parked or taken; the next pass, which comes at once, goes on. When no more can be parked there is nothing to go
+on with: the pass leaves all further tasks with locks alone."""
 
 
 class PendingTasks:
@@ -145,7 +148,7 @@ class PendingTasks:
     def _drop_strand(self, strand: Strand) -> None:
         run, lane = strand.run, strand.lane
         run.strands.pop((strand.priority, lane.signature.requires, strand.kind), None)
-        lane.strands.pop(strand, None)
+        lane.drop(strand)
         if not lane.strands:
             lanes = self._lanes.get(lane.signature.project, {})
             lanes.pop(lane.signature, None)
@@ -247,11 +250,14 @@ class PendingTasks:
                     self._queue(task)
 
     def _turns(self, turn: Pass, scope: Scope, aside: list[PendingTask], closed: list[Strand]) -> Iterator[PendingTask]:
-        found_held = 0
-        while found_held < LOOKED_AT_PARKED_MAX:
+        def wanted(task: PendingTask) -> bool:
+            return scope.wanted(task.signature) and not (task.run is not None and task.run.flow.closed)
+
+        found_held = steps = 0
+        while True:
             strand = turn.first()
             if strand is None:
-                if not self.locks.pass_over(scope.project, scope.wanted):
+                if not self.locks.pass_over(scope.project, wanted):
                     return
                 self._call_parked()
                 found_held += 1
@@ -261,19 +267,29 @@ class PendingTasks:
             task = strand.head()
             if task is None:
                 raise AssertionError("a strand that comes first has a task")
+            if task.locks and (found_held >= LOOKED_AT_PARKED_MAX or steps >= LOCK_STEPS_MAX):
+                if not self.locks.full:
+                    self.unfinished = True
+                    return
+                # The next pass would look at the same ones: what needs no locks must not wait for that.
+                self._close(strand, closed)
+                continue
             # What was loaded ahead of others comes when those are read: the next pass goes on with that.
             too_early = self.unfinished and not strand.served
             strand.pop()
             aside.append(task)
+            compared = self.locks.steps
             if task.locks and (blocker := self.locks.blocker(task, self._may_go)) is not None:
                 found_held += 1
                 self._park(task, strand, blocker, closed)
             elif not too_early and self.keys.may_take(task):
                 yield task
+            if task.reserved or task.strand is None:
+                # What stays as it was must not end the pass: the next one would end with it as well.
+                steps += self.locks.steps - compared
             if self._runs.took(strand):
                 self._read_on([strand.run], scope)
             strand.lane.push(strand)
-        self.unfinished = True
 
     def _queue(self, task: PendingTask) -> None:
         strand = task.strand
@@ -290,12 +306,15 @@ class PendingTasks:
 
     def _park(self, task: PendingTask, strand: Strand, blocker: TaskKey, closed: list[Strand]) -> None:
         if self.locks.full:
-            strand.closed = True
-            closed.append(strand)
+            self._close(strand, closed)
             return
         strand.run.parked += 1
         self._leave_strand(task, strand)
         self.locks.park(task, blocker)
+
+    def _close(self, strand: Strand, closed: list[Strand]) -> None:
+        strand.closed = True
+        closed.append(strand)
 
     def _call_parked(self) -> None:
         """Parked tasks that nobody may be in the way of any more are in the order again."""
@@ -377,5 +396,5 @@ class PendingTasks:
             if lane is None:
                 lane = lanes[signature] = Lane(signature)
             strand = run.strands[place] = Strand(run, lane, priority, kind)
-            lane.strands[strand] = None
+            lane.add(strand)
         return strand

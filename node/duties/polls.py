@@ -25,6 +25,9 @@ from node.duties.settings import DutySettings
 from statemachine import agent_record
 from statemachine.agent_record import Agent
 
+ANNOUNCED_AT_ONCE = 256
+"""Polls that a new leader is told of before others get their turn."""
+
 
 class Polls:
     """All open polls of this node, and what their agents were told lately. `opened` counts those the leader knew."""
@@ -217,13 +220,15 @@ class Polls:
 
     async def _announce_step(self) -> float | None:
         polls = [poll for poll in self._open.values() if not poll.announced]
-        beats = [self._calls.beat(self._opening(poll)) for poll in polls]
-        results = await asyncio.gather(*beats, return_exceptions=True)
-        for poll, result in zip(polls, results, strict=True):
-            if isinstance(result, BeatAnswer):
-                poll.announced = True
-                if result.code:
-                    poll.woken.set()
+        for start in range(0, len(polls), ANNOUNCED_AT_ONCE):
+            some = polls[start : start + ANNOUNCED_AT_ONCE]
+            beats = [self._calls.beat(self._opening(poll)) for poll in some]
+            results = await asyncio.gather(*beats, return_exceptions=True)
+            for poll, result in zip(some, results, strict=True):
+                if isinstance(result, BeatAnswer):
+                    poll.announced = True
+                    if result.code:
+                        poll.woken.set()
         return None if all(poll.announced for poll in polls) else self._settings.retry_ms / 1000
 
     def _opening(self, poll: OpenPoll) -> Beat:

@@ -9,6 +9,8 @@ from node.duties.runs import Runs
 
 READ_TASKS_MAX = 256
 """Tasks read from the state at once: decoding them holds up the loop for some milliseconds."""
+READ_TASKS_LEAST = 32
+"""Of them, of each priority."""
 READ_TASKS_OF_SESSION_MAX = 16
 """There may be any number of sessions, and each has its turn."""
 
@@ -71,8 +73,10 @@ class Reading:
         }
         cost = 0
         if least:
+            # Who reads a run for the first time asks for all priorities at once, and needs few of the low ones.
+            each_max = max(READ_TASKS_LEAST, count_max // len(least))
             for priority, (tasks, position) in self._scan(
-                run.project, run.queue, run.session, least, count_max
+                run.project, run.queue, run.session, least, min(each_max, count_max)
             ).items():
                 for found in tasks:
                     self._add(run, found)

@@ -53,10 +53,10 @@ class Runs:
         return self._of_flow.get(flow, ())
 
     def push(self, flow: Flow) -> None:
-        """What decides about the flow's turn changed: queue all its strands anew."""
+        """What decides about the flow's turn changed: queue it anew in all its lanes."""
         for run in self.of_flow(flow):
-            for strand in run.strands.values():
-                strand.lane.push(strand)
+            for part in run.parts.values():
+                part.lane.push_part(part)
 
     def keyed(self, flow: Flow) -> list[PendingTask]:
         """Queued tasks of the flow that have a concurrency key."""

@@ -58,12 +58,15 @@ class Services:
         replica.serve(messages.LIVE, self._on_live)
         replica.serve(messages.EXPLAIN, self._on_explain)
 
-    def _sure(self) -> Leadership | None:
+    async def _sure(self) -> Leadership | None:
         leadership = self._leading()
-        return leadership if leadership is not None and leadership.believable else None
+        if leadership is None:
+            return None
+        await leadership.built()
+        return leadership if leadership is self._leading() and leadership.believable else None
 
     async def _on_beats(self, _: str, data: bytes) -> bytes:
-        request, leadership = _beats.decode(data), self._sure()
+        request, leadership = _beats.decode(data), await self._sure()
         if leadership is None:
             return _encode(BeatReply(NO_LEADER))
         now_ms = self._replica.now_ms()
@@ -94,14 +97,14 @@ class Services:
         return BeatAnswer("", agent.epoch, memory.pace.ask_ms(agent), _leases(memory, agent))
 
     async def _on_polls(self, _: str, data: bytes) -> bytes:
-        request, leadership = _polls.decode(data), self._sure()
+        request, leadership = _polls.decode(data), await self._sure()
         if leadership is None:
             return _encode(PollsReply(NO_LEADER))
         superseded = await leadership.poll_ends.wait(request.node_run, request.wait_ms / 1000)
         return _encode(PollsReply("", superseded))
 
     async def _on_claim(self, _: str, data: bytes) -> bytes:
-        request, leadership = _claims.decode(data), self._sure()
+        request, leadership = _claims.decode(data), await self._sure()
         if leadership is None:
             return _encode(ClaimReply(NO_LEADER))
         agent = leadership.memory.fleet.get(request.agent_id)
@@ -120,7 +123,7 @@ class Services:
         return _encode(ClaimReply("", agent.epoch, task_ids))
 
     async def _on_live(self, _: str, data: bytes) -> bytes:
-        request, leadership = _lives.decode(data), self._sure()
+        request, leadership = _lives.decode(data), await self._sure()
         if leadership is None:
             return _encode(LiveReply(NO_LEADER))
         memory, now_ms = leadership.memory, self._replica.now_ms()
@@ -130,7 +133,7 @@ class Services:
         return _encode(LiveReply("", now_ms, tuple(tasks), tuple(seen)))
 
     async def _on_explain(self, _: str, data: bytes) -> bytes:
-        request, leadership = _explains.decode(data), self._sure()
+        request, leadership = _explains.decode(data), await self._sure()
         if leadership is None:
             return _encode(ExplainReply(NO_LEADER))
         with self._replica.view() as view:

@@ -31,7 +31,7 @@ class DutySettings:
     avoid_ms: int = 30_000
     avoid_alone_ms: int = 2_000
     unresponsive_retry_ms: int = 60_000
-    offers_per_batch: int = 128
+    offers_per_batch: int = 256
     offers_under_way_max: int = 4
     expired_per_batch: int = 256
     reservation_ms: int = 3_000

@@ -7,7 +7,7 @@ from itertools import islice
 
 from node.duties.affinity import sites_of
 from node.duties.lanes import Found
-from statemachine import path_locks, projects, queue_limits, task_queries, task_record, task_store
+from statemachine import path_locks, projects, queue_limits, task_queries, task_record, task_rows
 from statemachine.keys import end_of, from_u64, u64
 from statemachine.store import Reader
 from statemachine.task_record import Task
@@ -60,13 +60,23 @@ def pending_queues(reader: Reader) -> Iterator[tuple[str, str]]:
             yield project.name, queue
 
 
-def pending_sessions(reader: Reader) -> Iterator[tuple[str, str, str]]:
-    """(project, queue, session) of every session that has pending tasks in a queue."""
+SessionPlace = tuple[int, bytes, str]
+"""(project number, queue, session): where a scan of the sessions with pending tasks goes on."""
+
+
+def pending_sessions(
+    reader: Reader, after: SessionPlace | None = None
+) -> Iterator[tuple[SessionPlace, tuple[str, str, str]]]:
+    """Every session that has pending tasks in a queue, behind a place: its place, and (project, queue, session)."""
     for project_no, queue in task_queries.pending_queues(reader):
-        for number in queue_limits.pending_of_sessions(reader, project_no, queue):
+        at, behind = (project_no, queue.encode()), None if after is None else after[:2]
+        if behind is not None and at < behind:
+            continue
+        last = after[2] if after is not None and at == behind else None
+        for number in queue_limits.pending_of_sessions(reader, project_no, queue, after=last):
             task = _pending(reader, project_no, number)
             if task.session_id is not None:
-                yield task.project, queue, task.session_id
+                yield (*at, task.session_id), (task.project, queue, task.session_id)
 
 
 def pending_chunk(
@@ -76,13 +86,13 @@ def pending_chunk(
     on, in order; and where to read on, None at the end. A run without session passes over tasks that have one."""
     project_no, queue, session = run
     if session is None:
-        prefix = task_store.pending_prefix(project_no, queue)
+        prefix = task_rows.pending_prefix(project_no, queue)
     else:
         prefix = queue_limits.session_prefix(project_no, queue, session)
-    prefix += bytes([task_store.PRIORITY_TOP - priority])
+    prefix += bytes([task_rows.PRIORITY_TOP - priority])
     tasks: list[Found] = []
     for looked_at, (key, value) in enumerate(reader.scan(prefix + u64(least), end_of(prefix)), 1):
-        if value != task_store.OF_SESSION:
+        if value != task_rows.OF_SESSION:
             one = found(_pending(reader, project_no, from_u64(key[-8:])))
             # Decided by the row, not by the record: a row that says nothing of a session has none in the other table.
             one.session = session

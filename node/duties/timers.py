@@ -16,7 +16,7 @@ from statemachine import limits, projects, sessions, task_queries, task_record, 
 from statemachine.commands import Believed, DoWork, EndWaits, ExpireRuns, ExpireSessions, ExpireTasks, WakeTasks
 from statemachine.store import Reader
 from statemachine.task_queries import Timer
-from statemachine.task_store import TIMER_RUN, TIMER_WAIT
+from statemachine.task_rows import TIMER_RUN, TIMER_WAIT
 
 RANDOM_BITS = 32
 

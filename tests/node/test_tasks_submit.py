@@ -506,7 +506,9 @@ def test_explain_counts_agents() -> None:
         await node.register("free", capabilities=[{"name": "python", "proficiency": 0.9}])
         (candidate,) = (await node.get("/api/tasks/t1/explain")).json["agents"]["candidates"]
         assert candidate["agent_id"] == "free"
-        assert candidate["parts"] == {"proficiency": 0.9, "load": 1.0, "listening": 0.0}
+        assert candidate["parts"] == {
+        "proficiency": 0.9, "load": 1.0, "affinity": 0.0, "success": 1.0, "cost": 0.5, "listening": 0.0,
+    }  # fmt: skip
         assert (await node.get("/api/tasks/t0/explain")).json["reasons"] == []
         await node.ask("DELETE", "/api/tasks/t1")
         assert (await node.get("/api/tasks/t1/explain")).json["reasons"][0]["code"] == "ended"

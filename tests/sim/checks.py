@@ -29,6 +29,7 @@ class Checks:
     def __init__(self, sim: Simulation) -> None:
         self._sim = sim
         self.history = History()
+        self.figures = dict.fromkeys(("grants", "grants_with_locks", "budgets_used_up"), 0)
         self.violations: list[str] = []
         self.acknowledged: dict[str, Outcome] = {}
         self.denied: set[str] = set()
@@ -214,6 +215,7 @@ class Checks:
     def at_the_end(self, members: list[Member]) -> None:
         """The whole history once more, from nothing."""
         replayed = self.history.replay()
+        self.figures.update(replayed.figures)
         for fault in replayed.faults:
             self.violated("history", fault)
         for index, chain in self._chains.items():

@@ -1,5 +1,6 @@
-"""What users and an agent do with queues beside the plain load: tasks under limits and keys, parked and resumed, failed
-and redriven, schedules made, changed and removed under the same names. `queue_rules` judges what came of it.
+"""What users and an agent do with queues beside the plain load: tasks under limits, keys, locks and budgets, parked and
+resumed, failed and redriven, schedules and budgets made, changed and removed under the same names. `queue_rules` and
+`resource_rules` judge what came of it.
 
 They throw dice of their own: the plain load of a seed is what it was without them.
 """
@@ -17,15 +18,19 @@ from statemachine.commands import (
     Completion,
     CreateSchedule,
     Definition,
+    DeleteBudget,
     DeleteSchedule,
     FailTasks,
     Failure,
     NewTask,
     Park,
     ParkTasks,
+    PathLock,
+    PutBudget,
     RegisterAgent,
     Release,
     ReleaseTasks,
+    ResetBudget,
     ResumeTasks,
     Resumption,
     RetryTasks,
@@ -36,6 +41,7 @@ from statemachine.commands import (
     UpdateTask,
 )
 from statemachine.outcome import Item, Outcome
+from tests.sim.resource_rules import MATCHED, Usage
 
 if TYPE_CHECKING:
     from tests.sim.member import Member
@@ -45,7 +51,11 @@ AGENT = "chores"
 QUEUES = ("narrow", "wide")
 KEYS = (None, None, "k0", "k1")
 SCHEDULES = ("hourly", "daily")
-PAUSE_S = 0.1
+SESSIONS = (None, None, "s0")
+PATHS = tuple(MATCHED)
+BUDGETS = (("session", "s0", 30), ("agent", AGENT, 60), ("project", "default", 150))
+"""(scope, id, a limit that is met now and then)."""
+PAUSE_S = 0.05
 _AT_HAND = 12
 
 Attempt = tuple[str, int]
@@ -81,7 +91,7 @@ class Chores:
             self._rng.choice(
                 (
                     self._submit, self._claim, self._claim, self._end, self._end, self._park, self._resume,
-                    self._limit, self._redrive, self._schedule, self._change_queue,
+                    self._limit, self._redrive, self._schedule, self._change_queue, self._budget, self._budget,
                 )
             )()  # fmt: skip
 
@@ -103,7 +113,13 @@ class Chores:
             queue=rng.choice(QUEUES),
             concurrency_key=rng.choice(KEYS),
             max_attempts=rng.choice((1, 1, 3)),
+            session_id=rng.choice(SESSIONS),
+            locks=tuple(PathLock(path, rng.random() < 0.5) for path in rng.sample(PATHS, rng.choice((0, 0, 1, 1, 2)))),
         )
+
+    def _usage(self) -> Usage | None:
+        rng = self._rng
+        return None if rng.random() < 0.3 else (rng.randrange(10), rng.randrange(10), rng.randrange(20))
 
     def _submit(self) -> None:
         self._number += 1
@@ -136,10 +152,14 @@ class Chores:
             self._number += 1
             follow_ups = (self._new(0),) if self._rng.random() < 0.3 else ()
             self._tasks += [task.task_id for task in follow_ups]
-            self._say(CompleteTasks(AGENT, (Completion(task_id, attempt, b"1", tasks=follow_ups),)))
+            self._say(
+                CompleteTasks(AGENT, (Completion(task_id, attempt, b"1", usage=self._usage(), tasks=follow_ups),))
+            )
         elif kind == "fail":
             retryable = self._rng.random() < 0.5
-            failure = Failure(task_id, attempt, "error", "as planned", retryable=retryable, usage=None, random=0)
+            failure = Failure(
+                task_id, attempt, "error", "as planned", retryable=retryable, usage=self._usage(), random=0
+            )
             self._say(FailTasks(AGENT, (failure,)))
         else:
             self._say(ReleaseTasks(AGENT, (Release(task_id, attempt),)))
@@ -162,7 +182,7 @@ class Chores:
         if self._rng.random() < 0.3:
             self._answer(task_id, name)
         timeout_ms, then = self._rng.choice((None, None, 1_000)), self._rng.choice(("resume", "fail"))
-        park = Park(task_id, attempt, "event", name, timeout_ms=timeout_ms, on_timeout=then)
+        park = Park(task_id, attempt, "event", name, timeout_ms=timeout_ms, on_timeout=then, usage=self._usage())
         self._say(ParkTasks(AGENT, (park,)))
 
     def _resume(self) -> None:
@@ -190,6 +210,17 @@ class Chores:
                 max_running_per_key=self._rng.choice((1, 1, 2)),
             )
         )
+
+    def _budget(self) -> None:
+        """Mostly with room for some more tasks, or the chores would come to rest."""
+        rng, (scope, name, most) = self._rng, self._rng.choice(BUDGETS)
+        kind = rng.choice(("put", "put", "put", "reset", "reset", "delete"))
+        if kind == "put":
+            tokens, cost = rng.choice((None, 0, most, most, 2 * most)), rng.choice((None, None, most))
+            reserve_tokens = min(rng.choice((0, 0, 5, 20)), most if tokens is None else tokens)
+            self._say(PutBudget(scope, name, tokens, cost, reserve_tokens, rng.choice((0, 0, 10))))
+        else:
+            self._say(ResetBudget(scope, name) if kind == "reset" else DeleteBudget(scope, name))
 
     def _redrive(self) -> None:
         queue, rate = self._rng.choice((*QUEUES, None)), self._rng.choice((1, 1_000))

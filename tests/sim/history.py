@@ -17,6 +17,7 @@ from statemachine.outcome import Outcome
 from statemachine.store import MemoryStore
 from tests.sim.abuse import POISON
 from tests.sim.queue_rules import QueueRules
+from tests.sim.resource_rules import ResourceRules
 
 _AUDIT_EVERY = 40
 """Entries; to recount everything costs as much as to apply some dozens."""
@@ -26,13 +27,15 @@ _encode = msgspec.msgpack.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A replay: the state's content, the digest chain at each index, and each request's outcome."""
+    """A replay: the state's content, the digest chain at each index, each request's outcome, and how often
+    something was done that the rules are about."""
 
     content: dict[bytes, bytes]
     chains: dict[int, bytes]
     outcomes: dict[str, Outcome]
     faults: list[str]
     changes: dict[int, list[bytes]]
+    figures: dict[str, int]
 
 
 def group_by_revision(changes: Iterable[Change], into: dict[int, list[bytes]]) -> dict[int, list[bytes]]:
@@ -96,8 +99,8 @@ class History:
     def replay(self) -> Replayed:
         """Apply everything to an empty state, one entry at a time."""
         store, chain = MemoryStore(), b""
-        replayed = Replayed({}, {}, {}, [], {})
-        rules = QueueRules()
+        replayed = Replayed({}, {}, {}, [], {}, {})
+        rules, resources = QueueRules(), ResourceRules()
         for index in range(2, self.last_index + 1):
             _, command = self.entries[index]
             writes: list[tuple[bytes, bytes | None]] = []
@@ -108,6 +111,7 @@ class History:
                 store.apply(writes)
                 replayed.faults.extend(_defects(index, batches, applied.internal_errors))
                 replayed.faults.extend(rules.follow(batches, applied.outcomes, applied.changes))
+                replayed.faults.extend(resources.follow(batches, applied.outcomes, applied.changes, store))
                 group_by_revision(applied.changes, replayed.changes)
                 for batch, outcomes in zip(batches, applied.outcomes, strict=True):
                     for frame, outcome in zip(batch.frames, outcomes, strict=True):
@@ -119,4 +123,7 @@ class History:
         replayed.content.update(store.scan(b"\x00", b"\xff"))
         replayed.faults.extend(audit(store))
         replayed.faults.extend(rules.at_the_end())
+        replayed.figures.update(
+            grants=resources.granted, grants_with_locks=resources.granted_with_locks, budgets_used_up=resources.used_up
+        )
         return replayed

@@ -220,7 +220,7 @@ LEASES = (
     ),
     Mutation(
         "a new leader gives no grace",
-        (Change("node.duties.leader_memory", "LeaderMemory.rebuild", "self._settings.fallback_ms / 1000", "0.0"),),
+        (Change("node.duties.leader_memory", "LeaderMemory.build", "self._started.fallback_ms / 1000", "0.0"),),
         plot="renewed_by_a_leader_on_its_way_out",
     ),
     Mutation(

@@ -1,4 +1,4 @@
-"""Guards of queues, keys and waits in the state machine, taken away as in `mutations.py`: the chores show it."""
+"""Guards of queues, keys, waits, locks and budgets, taken away as in `mutations.py`: the chores show it."""
 
 from __future__ import annotations
 
@@ -42,5 +42,49 @@ QUEUES = (
                 "ctx.state, project_no, TaskState.WAITING,",
             ),
         ),
+    ),
+    Mutation(
+        "locks keep nobody out",
+        (Change("statemachine.queue_limits", "hindrances", "if task.locks:", "if False:"),),
+    ),
+    Mutation(
+        "a task that waits loses its locks",
+        (Change("statemachine.path_locks", "holds", "task.wait is not None and", "False and"),),
+    ),
+    Mutation(
+        "shared locks do not mind exclusive ones",
+        (
+            Change(
+                "statemachine.path_locks", "conflicts", "exclusive or lock.exclusive", "exclusive and lock.exclusive"
+            ),
+        ),
+    ),
+    Mutation(
+        "tasks are granted without budget",
+        (Change("statemachine.queue_limits", "hindrances", "if budgeted:", "if False:"),),
+    ),
+    Mutation(
+        "an agent without budget is given more",
+        (Change("statemachine.budgets", "shortage_of_agent", "and budget.room == 0", "and False"),),
+    ),
+    Mutation(
+        "what is set aside is not counted",
+        (Change("statemachine.budget_record", "Unit.room", "- self.reserved", ""),),
+    ),
+    Mutation(
+        "what is set aside is never given back",
+        (Change("statemachine.budgets", "give_back", "budget.reserved_tokens -= kept.tokens", "pass"),),
+    ),
+    Mutation(
+        "another budget of the name is given it back",
+        (Change("statemachine.budgets", "give_back", "or budget.created_revision != kept.created_revision", ""),),
+    ),
+    Mutation(
+        "what an attempt cost is charged to nobody",
+        (Change("statemachine.budgets", "charge", "budget.cost + usage[2]", "budget.cost"),),
+    ),
+    Mutation(
+        "nobody is told that a budget is used up",
+        (Change("statemachine.budgets", "_write", "if exceeded == exceeded_before:", "if exceeded:"),),
     ),
 )

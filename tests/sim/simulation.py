@@ -220,6 +220,7 @@ class Simulation:
             "member_changes": self.operator.changes,
             "rebuilds": self.faults.rebuilds,
             "terms": max(self.checks.terms, default=0),
+            **self.checks.figures,
         }
         return Report(self.seed, self.checks.violations, lines, figures)
 

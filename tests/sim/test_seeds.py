@@ -47,6 +47,8 @@ def test_the_simulator_does_something() -> None:
     assert totals["lives"] > 8 * 4
     assert totals["terms"] > 16
     assert totals["installs"] > 0
+    assert totals["grants_with_locks"] > 20
+    assert totals["budgets_used_up"] > 4
 
 
 def test_leases_are_held_and_expire() -> None:

@@ -317,6 +317,19 @@ def test_what_is_not_there_and_what_is_too_much(h: Harness, monkeypatch: pytest.
     h.check()
 
 
+def test_what_is_set_aside_without_a_limit_stops_where_numbers_end(h: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that no longer fits would stop every grant as a defect."""
+    monkeypatch.setattr(limits, "BUDGET_SUM_MAX", 25)
+    h.item(PutBudget("project", "default", reserve_tokens=10))
+    for name in ("t1", "t2", "t3"):
+        h.submit(name)
+    assert claims(h, "t1", "t2", "t3") == ["t1", "t2"]
+    assert budget(h).reserved_tokens == 20
+    complete(h, "t1", None)
+    assert claims(h, "t3") == ["t3"]
+    h.check()
+
+
 def test_sums_stop_where_numbers_end(h: Harness) -> None:
     h.item(PutBudget("project", "default"))
     record = budget(h)

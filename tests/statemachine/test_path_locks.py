@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from statemachine import commands, limits, machine, path_locks, queue_limits
+from statemachine import commands, globs, limits, machine, path_locks, queue_limits
 from statemachine.commands import Believed, NewTask, Park, PathLock, Resumption, SubmitTasks
 from statemachine.outcome import Refusal
+from statemachine.store import MemoryStore
 from statemachine.task_states import TaskState
 from tests.statemachine.harness import Harness
 
@@ -209,6 +210,27 @@ def test_so_many_are_compared(h: Harness, monkeypatch: pytest.MonkeyPatch) -> No
     assert "too many locks are held" in refusal.detail
     assert (refusal.current or {})["holders"] == []
     h.claim("narrow")
+
+
+SLOW = "**/" + "/".join(["*abbbbb"] * 15)
+"""One of the patterns that take the longest to be compared with others like it."""
+
+
+def test_patterns_that_are_slow_to_compare_count_for_more(h: Harness) -> None:
+    """A grant is compared with what is held for some milliseconds, whatever users lock."""
+    held = [lock(f"{SLOW}{number}", exclusive=False)[0] for number in range(200)]
+    rows = {
+        key: value for holder, one in enumerate(held, 1) for key, value in path_locks.rows(1, holder, (one,)).items()
+    }
+    store = MemoryStore()
+    store.apply(list(rows.items()))
+    meter = path_locks.Meter()
+    found = list(path_locks.conflicts(store, 1, 0, lock(f"{SLOW}c"), meter=meter))
+    assert [(conflict.asked, conflict.holder_no) for conflict in found] == [(0, 0)]
+    pattern = globs.parse(f"{SLOW}c")
+    assert meter.steps < limits.LOCK_COMPARISONS_MAX + globs.steps(pattern, pattern)
+    plain = list(path_locks.conflicts(store, 1, 0, lock("src/a.py", "docs/*.md"), meter=path_locks.Meter()))
+    assert plain == [], "what is quickly compared is compared with all of them"
 
 
 def test_only_what_is_near_is_looked_at(h: Harness) -> None:

@@ -8,7 +8,7 @@ import pytest
 from statemachine import agent_record, commands, limits, machine, task_queries
 from statemachine.commands import Backoff, Believed, Command, NewTask, SubmitTasks
 from statemachine.task_queries import Timer
-from statemachine.task_store import TIMER_DEADLINE, TIMER_RUN, TIMER_UNSTARTED
+from statemachine.task_rows import TIMER_DEADLINE, TIMER_RUN, TIMER_UNSTARTED
 from tests.statemachine.harness import Harness
 
 

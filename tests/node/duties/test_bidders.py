@@ -290,3 +290,48 @@ def _best_of_all(stage: Stage, claims: list[Demand], signature: Signature) -> st
         if used < agent.max_concurrent and (asks or polls):
             found.append((-stage.fleet.score(agent, signature.requires, used), agent.used, agent.agent_id))
     return min(found)[2] if found else None
+
+
+def test_a_fleet_that_comes_at_once_bids_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BIDS_ANEW_MAX", 2)
+    stage = Stage()
+    names = {f"b{number}" for number in range(5)}
+    for name in names:
+        stage.agent(name)
+    stage.begin()
+    given: list[str | None] = []
+    for passes in range(1, 4):
+        assert stage.bidders.anyone()
+        assert stage.bidders.behind == (passes < 3)
+        while (taker := given_of(stage)) is not None:
+            given.append(taker)
+        assert len(given) == min(2 * passes, 5), "nobody who was left out is given anything, nobody is forgotten"
+    assert set(given) == names
+
+
+def given_of(stage: Stage) -> str | None:
+    """Who gets a task within the pass under way."""
+    demand = stage.bidders.best(ANYTHING, lambda _: False)
+    if demand is None:
+        return None
+    stage.bidders.give(demand, stage.task())
+    return demand.agent.agent_id
+
+
+def test_who_was_left_out_wins_nothing_by_what_it_could_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    python = Signature("p", "q", PYTHON)
+    stage = Stage()
+    stage.agent("b0", python=0)
+    stage.begin()
+    assert stage.winner(python) == "b0"
+    monkeypatch.setattr(module, "BIDS_ANEW_MAX", 1)
+    stage.agent("b1", python=0)
+    stage.agent("b0")
+    stage.begin()
+    assert stage.bidders.anyone()
+    assert stage.bidders.behind
+    winner = stage.bidders.best(python, lambda _: False)
+    assert winner is not None
+    assert winner.agent.agent_id == "b1"
+    stage.bidders.give(winner, stage.task())
+    assert stage.bidders.best(python, lambda _: False) is None

@@ -23,6 +23,7 @@ from statemachine.commands import (
     CompleteTasks,
     Completion,
     DeleteBudget,
+    PathLock,
     PutBudget,
     ResetBudget,
 )
@@ -79,6 +80,37 @@ class Budgets:
         """What one pass gives away."""
         self.gate.begin()
         return give(self.model, self.pending, count)
+
+
+def test_what_has_no_budget_holds_up_nobody_who_wants_the_same_files() -> None:
+    b = Budgets()
+    a_file, another = PathLock("a"), PathLock("b")
+    b.set((SESSION, "p", "s"), 9)
+    b.pending.locks.hold(("p", "t0"), 0, (a_file,))
+    add(b.model, b.pending, 1, session="s", locks=(a_file, another))
+    add(b.model, b.pending, 2, locks=(another,))
+    assert b.names() == [], "the second waits for the first, which waits for a file"
+    b.set((SESSION, "p", "s"), 0)
+    b.pending.locks.let_go(("p", "t0"))
+    assert b.names() == ["t2"]
+    b.set((SESSION, "p", "s"), 9)
+    assert b.give() == ["t1"]
+    assert b.names() == []
+
+
+def test_a_crowd_without_budget_hides_nobody_who_comes_first() -> None:
+    b = Budgets()
+    everything_there, one = PathLock("**"), PathLock("src/1.py")
+    b.set((SESSION, "p", "s"), 9)
+    b.pending.locks.hold(("p", "t0"), 0, (PathLock("src/0.py"),))
+    add(b.model, b.pending, 1, locks=(everything_there,))
+    for order in range(2, 22):
+        add(b.model, b.pending, order, session="s", locks=(everything_there,))
+    assert b.names() == []
+    b.set((SESSION, "p", "s"), 0)
+    add(b.model, b.pending, 22, session="s")
+    add(b.model, b.pending, 23, locks=(one,))
+    assert b.names() == [], "the first one, which waits for a file, has budget and comes before"
 
 
 def test_a_session_without_budget_is_passed_over_until_it_has_some() -> None:

@@ -58,7 +58,8 @@ def test_a_lease_whose_end_is_being_decided_is_not_renewed(error: Exception | No
                 assert t.status("t") == "running"
                 assert await left_ms(t, running) == 0, "the end may still be committed"
                 await t.clock.advance(1)
-            assert t.status("t") == "scheduled"
+            # The pause before the next attempt is chosen by chance, and may be over already.
+            assert t.status("t") in ("scheduled", "pending")
 
     asyncio.run(main())
 

@@ -12,6 +12,7 @@ from node.duties import state_reads
 from node.duties.clock import settle
 from node.duties.leader_memory import LeaderMemory
 from node.duties.messages import Running
+from statemachine import budget_record
 from statemachine.commands import (
     AcceptTasks,
     CancelTask,
@@ -19,6 +20,7 @@ from statemachine.commands import (
     CompleteTasks,
     Completion,
     DeleteAgent,
+    DeleteBudget,
     DrainAgent,
     FailTasks,
     Failure,
@@ -27,9 +29,11 @@ from statemachine.commands import (
     Park,
     ParkTasks,
     PathLock,
+    PutBudget,
     Release,
     ReleaseTasks,
     Requirement,
+    ResetBudget,
     ResetLearned,
     ResumeTasks,
     Resumption,
@@ -41,6 +45,7 @@ from statemachine.commands import (
 from tests.node.duties.fleet import FleetTest, fleet
 
 AGENTS = ("a0", "a1", "a2")
+USAGE = (3, 4, 0)
 VERBS = (AcceptTasks, CompleteTasks, FailTasks, ReleaseTasks, ParkTasks)
 
 
@@ -53,7 +58,7 @@ def _attempt(t: FleetTest, task_id: str, dice: random.Random) -> tuple[str, int]
 
 
 async def _step(t: FleetTest, dice: random.Random, tasks: list[str]) -> None:
-    choice = dice.randrange(12)
+    choice = dice.randrange(14)
     known = dice.choice(tasks) if tasks else None
     if choice <= 1 or known is None:
         task_id = f"t{len(tasks)}"
@@ -70,6 +75,7 @@ async def _step(t: FleetTest, dice: random.Random, tasks: list[str]) -> None:
             lease_ms=dice.choice([2_000, 60_000]),
             depends_on=(known,) if known and dice.random() < 0.2 else (),
             concurrency_key=dice.choice([None, None, None, "k"]),
+            session_id=dice.choice([None, "s0", "s1"]),
             locks=tuple(
                 PathLock(dice.choice(["a", "b", "*"]), dice.random() < 0.5) for _ in range(dice.choice([0, 0, 1]))
             ),
@@ -81,10 +87,10 @@ async def _step(t: FleetTest, dice: random.Random, tasks: list[str]) -> None:
         kind = dice.choice(VERBS)
         items = {
             AcceptTasks: Held(known, attempt),
-            CompleteTasks: Completion(known, attempt),
-            FailTasks: Failure(known, attempt, "error", "", retryable=True, usage=None, random=dice.getrandbits(32)),
+            CompleteTasks: Completion(known, attempt, usage=USAGE),
+            FailTasks: Failure(known, attempt, "error", "", retryable=True, usage=USAGE, random=dice.getrandbits(32)),
             ReleaseTasks: Release(known, attempt),
-            ParkTasks: Park(known, attempt, "approval", "plan"),
+            ParkTasks: Park(known, attempt, "approval", "plan", usage=USAGE),
         }
         t.do(kind(agent_id, (items[kind],)))  # type: ignore[arg-type]  # each kind takes its own items
     elif choice == 5 and dice.random() < 0.5:
@@ -105,8 +111,22 @@ async def _step(t: FleetTest, dice: random.Random, tasks: list[str]) -> None:
         agent_id = dice.choice(AGENTS)
         if t.epoch(agent_id):
             await t.poll(agent_id, Running(known, t.task(known).attempt), wait_ms=dice.choice([500, 20_000]))
+    elif choice <= 12:
+        _change_budget(t, dice)
     else:
         await t.clock.advance(dice.choice([0.3, 1.0, 3.0, 7.0]))
+
+
+def _change_budget(t: FleetTest, dice: random.Random) -> None:
+    scope, name = dice.choice(
+        [("project", "default"), ("session", "s0"), ("session", "s0"), ("session", "s1"), ("agent", "a0")]
+    )
+    kind = dice.choice(["put", "put", "reset", "delete"])
+    if kind == "put":
+        most, reserve = dice.choice([(None, 0), (0, 0), (7, 0), (60, 10), (60, 30)])
+        t.try_do(PutBudget(scope, name, most, reserve_tokens=reserve))
+    else:
+        t.try_do(ResetBudget(scope, name) if kind == "reset" else DeleteBudget(scope, name))
 
 
 async def _change_agent(t: FleetTest, dice: random.Random) -> None:
@@ -143,12 +163,37 @@ def _known(memory: LeaderMemory) -> tuple[object, ...]:
     return holdings, agents, memory.settings, memory.fleet.weights
 
 
-def _pending(memory: LeaderMemory) -> list[tuple[object, int]]:
-    found: list[tuple[object, int]] = []
+def _pending(memory: LeaderMemory) -> dict[str | None, list[tuple[object, int]]]:
+    """What can be had now and needs no locks, in order by session: whose turn it is among sessions is not for a new
+    leader to know, and so who comes first of those that want the same files."""
+    found: dict[str | None, list[tuple[object, int]]] = {}
     while True:
-        found = [(task.key, task.attempt) for task in memory.pending.in_order(lambda _: True)]
+        found.clear()
+        memory.budgets.begin()
+        for task in memory.pending.in_order(lambda _: True):
+            if not task.locks and task.strand is not None:
+                found.setdefault(task.strand.run.session, []).append((task.key, task.attempt))
         if not memory.pending.unfinished:
             return found
+
+
+def _give_away(memory: LeaderMemory) -> None:
+    """All that can be had; then nobody is left who waits for the locks of another."""
+    # Tasks of a key are read again and again: the state has them still.
+    for _ in range(50):
+        memory.budgets.begin()
+        for task in memory.pending.in_order(lambda _: True):
+            memory.pending.reserve(task, 1e9)
+            memory.pending.drop(task.key)
+    assert len(memory.pending.locks) == 0
+
+
+def _budgets(t: FleetTest, memory: LeaderMemory) -> tuple[object, ...]:
+    """Which budgets are known, and which agents have none left; with nothing under way."""
+    with t.replica.view() as view:
+        there = {(one.scope, one.project, one.id) for _, one in budget_record.everything(view)}
+    known = {place for place in there if place in memory.budgets}
+    return bool(memory.budgets), known == there, [agent for agent in AGENTS if memory.budgets.exhausted(agent)]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -174,7 +219,12 @@ def test_followed_is_rebuilt(seed: int) -> None:
             for one in (memory, fresh):
                 assert {key for key in keys if one.pending.locks.holds(key)} == holders
             memory.pending.lapse(1e9)
+            assert _budgets(t, memory) == _budgets(t, fresh)
             assert _pending(memory) == _pending(fresh)
+            for one in (memory, fresh):
+                for key in holders:
+                    one.pending.locks.let_go(key)
+                _give_away(one)
 
     asyncio.run(scenario())
 
@@ -189,6 +239,6 @@ def test_snapshot_that_jumps_is_read_anew() -> None:
             assert leadership is not None
             leadership.memory.follow(Notice(9, 1, 1, 9, t.clock.now_ms(), gap=True))
             assert [item.key for item in leadership.memory.holdings] == [("default", "t1")]
-            assert _pending(leadership.memory) == [(("default", "t2"), 0)]
+            assert _pending(leadership.memory) == {None: [(("default", "t2"), 0)]}
 
     asyncio.run(scenario())

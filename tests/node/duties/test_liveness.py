@@ -14,12 +14,14 @@ from statemachine.commands import (
     ClaimTasks,
     CompleteTasks,
     Completion,
+    DeleteAgent,
     NewTask,
     RegisterAgent,
     Requirement,
     SubmitTasks,
 )
 from statemachine.task_states import ENDED, TaskState
+from tests.node.duties.fleet import fleet
 from tests.node.duties.troubled_agent import TroubledAgent
 from tests.node.duties.troubled_cluster import TroubledCluster
 
@@ -154,5 +156,23 @@ def test_work_left_over_is_done_by_the_next_leader() -> None:
         await cluster.clock.advance(10)
         assert all(cluster.task(name).status is TaskState.PENDING for name in names)
         cluster.close()
+
+    asyncio.run(scenario())
+
+
+def test_agents_that_come_and_go_without_ever_polling_leave_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with fleet() as t:
+            for number in range(20):
+                agent_id, task_id = f"a{number}", f"t{number}"
+                t.register(agent_id)
+                t.submit(task_id)
+                t.claim(agent_id, task_id)
+                t.complete(agent_id, task_id)
+                t.do(DeleteAgent(agent_id))
+            await t.clock.advance(2)
+            leadership = t.duties.leadership
+            assert leadership is not None
+            assert leadership.memory.fleet.take_changed() == {}
 
     asyncio.run(scenario())

@@ -166,6 +166,50 @@ def test_one_pass_looks_at_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not tasks.unfinished
 
 
+def test_one_pass_compares_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "LOCK_STEPS_MAX", 10)
+    model, tasks = make()
+    for holder in range(20):
+        tasks.locks.hold(("p", f"h{holder}"), 1_000 + holder, lock(f"*.{holder}"))
+    for order in range(1, 6):
+        add(model, tasks, order, locks=lock(f"?.{order}"))
+        add(model, tasks, 10 + order, locks=lock(f"?.x{order}"))
+    passes = 0
+    while not passes or tasks.unfinished:
+        passes += 1
+        seen = give(model, tasks, 9)
+        assert len(seen) <= 1, "each compares itself with all that is held"
+    assert 5 <= passes <= 10
+    assert len(tasks.locks) == 5
+    tasks.locks.hold(("p", "h20"), 1_020, lock("?.y"))
+    add(model, tasks, 20, locks=lock("?.z"))
+    add(model, tasks, 21, locks=lock("?.zz"))
+    assert names(tasks) == ["t20", "t21"], "nobody takes them, so the pass goes on"
+    assert not tasks.unfinished
+
+
+def test_a_full_line_before_many_sessions_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "LOOKED_AT_PARKED_MAX", 2)
+    model, tasks = make()
+    tasks.locks = path_locks.PathLocks(parked_max=1)
+    tasks.locks.hold(("p", "t0"), 0, lock("hot"))
+    for order in range(1, 7):
+        add(model, tasks, order, session=f"s{order}", locks=lock("hot"))
+    add(model, tasks, 7, session="s7")
+    seen = [names(tasks)]
+    while tasks.unfinished:
+        assert len(seen) < 9, "it looks at the same ones for ever"
+        seen.append(names(tasks))
+    assert seen[-1] == ["t7"]
+    end(tasks, "t0")
+    assert set(give(model, tasks, 2)) >= {"t7"}
+    for _ in range(6):
+        for task_id in [f"t{order}" for order in range(1, 7)]:
+            end(tasks, task_id)
+        give(model, tasks, 2)
+    assert not model.tasks
+
+
 def test_a_reservation_that_lapses_gives_the_locks_back() -> None:
     model, pending = make()
     add(model, pending, 1, locks=lock("a"))

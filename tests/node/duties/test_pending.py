@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.duties.lanes import Chunk, Found, PendingTask, Signature
+from node.duties.lanes import Chunk, Found, Lane, PendingTask, Signature
 from node.duties.pending import PendingTasks
 from node.duties.queue_gate import QueueGate
 from statemachine.commands import PathLock
@@ -506,3 +507,32 @@ def _take(
             grant(model, pending, task)
         if len(found) == count or not pending.unfinished:
             return found
+
+
+def test_a_decision_looks_at_few_however_many_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    first = Lane.first
+
+    def counted(lane: Lane) -> object:
+        nonlocal looks
+        looks += 1
+        return first(lane)
+
+    def cost(tasks: int) -> int:
+        """Looks at lanes for 50 decisions of one pass, which reads the tasks as well."""
+        nonlocal looks
+        model, pending = make(lane_tasks_max=5_000, scan_tasks_max=5_000)
+        for order in range(tasks):
+            add(model, pending, order, priority=order % 10, needs=order % 3)
+        for number, task in enumerate(pending.in_order(everything)):
+            if number == 0:
+                looks = 0
+            pending.reserve(task, 1.0)
+            if number == 50:
+                break
+        return looks
+
+    monkeypatch.setattr(Lane, "first", counted)
+    # Three lanes: each decision charges their session, so each moves; and no more than these.
+    assert cost(100) <= 50 * 8
+    assert cost(2_000) <= 50 * 8
