@@ -39,6 +39,9 @@ TICK_S = 0.01
 """The longest time between two pumps. Everything that is waited for pumps by itself; this is for the engine's
 timers."""
 
+TELL_COMMIT_S = 0.001
+"""How long a leader waits for an entry that takes the commit index along."""
+
 
 class Core:
     """One member. `peers` decides whom to talk to; `owner` hears of everything, and ends the node when it must."""
@@ -69,6 +72,7 @@ class Core:
         self.failed = False
         self._role: tuple[bool, int, str | None, bool] = (False, 0, None, False)
         self._remote_waits = False
+        self._will_tell_commit = False
         writer = None if host.journal_writer is None else GuardedWriter(host.journal_writer, self.guarded)
         executor = GuardedExecutor(host.journal_executor, self.guarded)
         journal.bind(executor, self._on_durable, self.fail, self._on_fsync, writer)
@@ -345,11 +349,25 @@ class Core:
             # A follower's proposer waits for the commit index: send it with this tick, not with the next period.
             self._remote_waits = False
             self.engine.send_now()
+        self._tell_commit_soon()
         index = self.state.position.index
         self.contact.on_applied(index)
         for notice in notices:
             self.owner.on_notice(notice)
         self._loop.call_soon(self._reads_applied)
+
+    def _tell_commit_soon(self) -> None:
+        """The members hear of a commit with the entry that follows. Where none does they would wait for the next period,
+        and with them the agents and watchers at their doors."""
+        if self.engine.leading and self.others and not self._will_tell_commit:
+            self._will_tell_commit = True
+            self._loop.call_later(TELL_COMMIT_S, self._tell_commit)
+
+    def _tell_commit(self) -> None:
+        self._will_tell_commit = False
+        if not self._stopped and self.engine.leading and self.engine.commit_told < self.engine.commit_index:
+            self.engine.send_now()
+            self.schedule_pump()
 
     def _reads_applied(self) -> None:
         self.guarded(lambda: self.reads.applied(self.engine.applied_index))

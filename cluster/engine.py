@@ -110,6 +110,7 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         self._journal = journal
         self._apply_entries = apply_entries
         self.apply_turn = ApplyTurn(journal, clock)
+        self.commit_told = 0
         self._on_state_changed = on_state_changed
         self.enter()
         super().__init__(
@@ -148,6 +149,11 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
         if first <= last and self.apply_turn.has_come(leading=self.leading):
             self.skip_to(self._apply_entries(first, last))
         return False
+
+    def _SyncObj__sendAppendEntries(self) -> None:  # noqa: N802 - overrides a private method
+        """Remember which commit index the members were told."""
+        self.commit_told = self.commit_index
+        super()._SyncObj__sendAppendEntries()
 
     # --- what the guards read and set ---------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from cluster.start import open_replica
 from statemachine import machine
 from tests.process.ports import node_ports
 
+LOOK_AGAIN_S = 0.02
 PATIENCE_S = 20.0
 """No wait is this long, unless something is wrong."""
 
@@ -65,7 +66,7 @@ class Nodes:
         return next(replica for replica in self.up.values() if not replica.is_leader)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for the nodes' own notices until it holds."""
+        """Wait until it holds: look at every notice of the nodes, and now and then, for not everything is told."""
         changed = asyncio.Event()
         forget = [
             way(lambda *_: changed.set())
@@ -75,7 +76,8 @@ class Nodes:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while not condition():
-                    await changed.wait()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(changed.wait(), LOOK_AGAIN_S)
                     changed.clear()
         finally:
             for action in forget:
