@@ -284,7 +284,8 @@ class Engine(SyncObj):  # type: ignore[misc]  # the package is untyped
     def set_members(self, voters: Iterable[str], learners: Iterable[str]) -> None:
         """From now on these others vote, and these learn: to the engine a learner is a read-only node, which gets the
         log and is not counted. Who stays keeps its place in the log, also when a learner becomes a voter."""
-        others, readers = set(map(member_node, voters)), set(map(member_node, learners))
+        # Sorted: the order in which a set was made decides in which order it is gone through.
+        others, readers = set(map(member_node, sorted(voters))), set(map(member_node, sorted(learners)))
         # In place of the sets, not within them: the engine may be in the middle of a loop over them.
         self._SyncObj__otherNodes, self._SyncObj__readonlyNodes = others, readers
         tables = (self._SyncObj__raftNextIndex, self._SyncObj__raftMatchIndex, self._SyncObj__lastResponseTime)

@@ -115,6 +115,7 @@ MEMBERSHIP_MUTATIONS = (
             Change("cluster.transport", "GuardedTransport._deliver_held_acks", " and engine.counts(peer)", ""),
         ),
         focus="members",
+        first=61,
         seeds=80,
     ),
 )

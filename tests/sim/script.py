@@ -48,9 +48,10 @@ def _plan(nodes: int, disk_s: float, min_free_bytes: int, slice_s: float, cache_
 class Script:
     """A calm cluster with one session, and the means to trouble it. Entries are applied one at a time."""
 
-    def __init__(self, plan: Plan, *, begun: bool) -> None:
-        """`begun`: all nodes run and know each other; otherwise the script starts them."""
-        self.sim = Simulation(0, plan)
+    def __init__(self, plan: Plan, *, begun: bool, seed: int = 0) -> None:
+        """`begun`: all nodes run and know each other; otherwise the script starts them. `seed` decides the rest, such as
+        when who campaigns."""
+        self.sim = Simulation(seed, plan)
         self.sim.hub.delays.calm = True
         self._number = 0
         if not begun:
@@ -198,6 +199,7 @@ def script(
     cache_bytes: int = 1 << 20,
     *,
     begun: bool = True,
+    seed: int = 0,
 ) -> Iterator[Script]:
     """A script to play."""
     plan = _plan(nodes, disk_s, min_free_bytes, slice_s, cache_bytes)
@@ -206,7 +208,7 @@ def script(
         # faster than.
         object.__setattr__(plan.limits, "engine_batch_bytes", batch_bytes)
     with silence(), settings_of(plan):
-        yield Script(plan, begun=begun)
+        yield Script(plan, begun=begun, seed=seed)
 
 
 @contextmanager
