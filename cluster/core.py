@@ -357,8 +357,8 @@ class Core:
         self._loop.call_soon(self._reads_applied)
 
     def _tell_commit_soon(self) -> None:
-        """The members hear of a commit with the entry that follows. Where none does they would wait for the next period,
-        and with them the agents and watchers at their doors."""
+        """The members hear of a commit with the entry that follows. Where none does they would wait for the next
+        period, and with them the agents and watchers at their doors."""
         if self.engine.leading and self.others and not self._will_tell_commit:
             self._will_tell_commit = True
             self._loop.call_later(TELL_COMMIT_S, self._tell_commit)

@@ -49,8 +49,8 @@ class Script:
     """A calm cluster with one session, and the means to trouble it. Entries are applied one at a time."""
 
     def __init__(self, plan: Plan, *, begun: bool, seed: int = 0) -> None:
-        """`begun`: all nodes run and know each other; otherwise the script starts them. `seed` decides the rest, such as
-        when who campaigns."""
+        """`begun`: all nodes run and know each other; otherwise the script starts them. `seed` decides the rest, such
+        as when who campaigns."""
         self.sim = Simulation(seed, plan)
         self.sim.hub.delays.calm = True
         self._number = 0
