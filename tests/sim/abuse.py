@@ -108,7 +108,8 @@ def nonsense(faults: Faults) -> None:
         if end.closed:
             return
         end.port.receiver.on_message(end.peer_id, message)
-        if not end.closed:
+        # Nobody listens to a removed member any more; its connection ends when it has been told.
+        if not end.closed and end.peer_id not in sim.by_id[end.port.node_id].core.peers.removed:
             sim.checks.violated(end.port.node_id, f"goes on with a peer that said {message!r:.60}")
 
     sim.note(end.port.node_id, f"hears nonsense from {end.peer_id}")
