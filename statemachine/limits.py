@@ -74,14 +74,11 @@ LOCKS_HELD_MAX = 10_000
 LOCK_COMPARISONS_MAX = 20_000
 RETRY_LIMIT_MAX = 1_000_000
 RETRY_RATE_MAX = 100_000
-# Tasks that were removed: who is still about one of them, and has not heard of it for so long, is gone for good.
-FORMER_TASK_KEPT_MS = 24 * 3_600_000
-FORMER_TASKS_MAX = 1_000_000
-FORMER_TASKS_FORGOTTEN_PER_REMOVAL = 2
-# And sessions, for whoever still expects a seq of one.
-FORMER_SESSION_KEPT_MS = 24 * 3_600_000
-FORMER_SESSIONS_MAX = 1_000_000
-FORMER_SESSIONS_FORGOTTEN_PER_REMOVAL = 2
+# Tasks and sessions that were removed, counted apart: who is still about one of them, and has not heard of it for so
+# long, is gone for good.
+FORMER_ID_KEPT_MS = 24 * 3_600_000
+FORMER_IDS_MAX = 1_000_000
+FORMER_IDS_FORGOTTEN_PER_REMOVAL = 2
 
 # Schedules. Runs behind one another, and missed runs that are made up for, are as many as a glance can take in: what
 # is further behind does not keep up. The id leaves room for the time of the run in the task's id.

@@ -182,7 +182,7 @@ def _create(
     if new.locks:
         task.locks = new.locks
     if former is not None:
-        former_tasks.take_over(ctx, task, former)
+        former_tasks.take_over(ctx, task, id_key, former)
     if dependencies:
         task_record.set_body(ctx.state, task, "depends_on", tuple(other.task_id for other in dependencies))
         _put_dependencies(ctx, task, dependencies)

@@ -108,10 +108,10 @@ def test_they_are_forgotten_by_time_and_by_number(h: Harness, monkeypatch: pytes
         end(f"s{number}")
         h.advance(1)
     assert former() == [b"s0", b"s1", b"s2"]
-    h.advance(limits.FORMER_SESSION_KEPT_MS - 3)
+    h.advance(limits.FORMER_ID_KEPT_MS - 3)
     end("s3")
     assert former() == [b"s1", b"s2", b"s3"]
-    monkeypatch.setattr(limits, "FORMER_SESSIONS_MAX", 2)
+    monkeypatch.setattr(limits, "FORMER_IDS_MAX", 2)
     end("s4")
     assert former() == [b"s3", b"s4"], "each removal forgets more than it adds"
     assert machine.read_meta(h.store).former_sessions == 2

@@ -101,10 +101,10 @@ def test_former_tasks_are_forgotten_by_time_and_by_number(h: Harness, monkeypatc
         end(f"t{number}")
         h.advance(1)
     assert former() == [b"t0", b"t1", b"t2"]
-    h.advance(limits.FORMER_TASK_KEPT_MS - 3)
+    h.advance(limits.FORMER_ID_KEPT_MS - 3)
     end("t3")
     assert former() == [b"t1", b"t2", b"t3"]
-    monkeypatch.setattr(limits, "FORMER_TASKS_MAX", 2)
+    monkeypatch.setattr(limits, "FORMER_IDS_MAX", 2)
     end("t4")
     assert former() == [b"t3", b"t4"], "each removal forgets more than it adds"
     h.submit("t1")
